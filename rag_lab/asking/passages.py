@@ -1,0 +1,56 @@
+"""Retrieved nodes as passages with a readable source, and passages as citable statements."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rag_lab.records import Passage
+
+if TYPE_CHECKING:
+    from llama_index.core.schema import NodeWithScore
+
+_STATEMENT_CHARS = 700
+_LIST_ITEM = re.compile(r"^\s*(?:[a-z]{1,2}|\d{1,3})[.)]\s+\S")
+_SENTENCE_END = re.compile(r"(?<=[.!?。])\s+(?=[\"“(]?[A-Z0-9\u3040-\u9fff])")
+
+
+def passages_of(nodes: Sequence[NodeWithScore]) -> tuple[Passage, ...]:
+    """Passages in the order of the nodes."""
+    return tuple(
+        Passage(
+            node_id=found.node.node_id,
+            document_id=str(found.node.metadata.get("document_id", found.node.node_id)),
+            text=found.node.get_content(),
+            score=float(found.score or 0.0),
+            source=source_of(found.node.metadata) or found.node.node_id,
+            scores=dict(found.node.metadata.get("scores", {})),
+        )
+        for found in nodes
+    )
+
+
+def source_of(metadata: dict[str, Any]) -> str:
+    """How a reader would name the source: a citation, or a title with its year."""
+    if citation := metadata.get("citation"):
+        return f"{citation} (restated)" if metadata.get("restated") else str(citation)
+    title, year = metadata.get("title"), metadata.get("begin_year")
+    return f"{title} ({year})" if title and year else str(title or "")
+
+
+def statements(text: str) -> list[str]:
+    """A passage cut into pieces that can be cited alone.
+
+    Sentences, except that the items of a list stay with the line that opens it: "(2) … if:
+    a. …; b. …" says nothing when cut.
+    """
+    pieces: list[str] = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        open_list = pieces and not pieces[-1].endswith(".")
+        fits = pieces and len(pieces[-1]) + len(line) < _STATEMENT_CHARS
+        if open_list and fits and _LIST_ITEM.match(line):
+            pieces[-1] += f" {line}"
+        else:
+            pieces.extend(_SENTENCE_END.split(line))
+    return [piece for piece in pieces if piece]

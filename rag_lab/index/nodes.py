@@ -1,0 +1,200 @@
+"""Documents to nodes: the units that are searched.
+
+A short document is one node. A long one is split at its own seams (paragraphs, ayat). Definitions
+and explanations of a law become children of their article, which stays reachable through
+`document_id`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from rag_lab.corpora.law import child_passages
+from rag_lab.models.local import HEADING_SEPARATOR
+
+if TYPE_CHECKING:
+    from llama_index.core.schema import Document, TextNode
+
+NODES_VERSION = 1
+"""Raised when the same document gives other nodes: indexes are then built anew."""
+
+_NAME_KEYS = {"show": ("titles",), "pasal": ("law", "title")}
+"""Metadata that people search by: counted `header_weight` times in keyword search."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One searchable unit.
+
+    Attributes:
+        id: unique in the corpus; the document's id, or that and a suffix.
+        document_id: the document it is of.
+        names: what the passage is called (law, title, defined term), searched with extra weight.
+        context: other searched metadata (chapter, tags).
+        text: the passage itself.
+        metadata: the document's metadata, for display and filters.
+    """
+
+    id: str
+    document_id: str
+    names: tuple[str, ...]
+    context: str
+    text: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def embedded_text(self) -> str:
+        """What an embedding model is given: a heading line, then the context and the text."""
+        body = [self.context, self.text] if self.context else [self.text]
+        return "\n".join([HEADING_SEPARATOR.join(self.names), *body])
+
+    def to_json(self) -> bytes:
+        """One line of `nodes.jsonl`, with its newline."""
+        row = {
+            "id": self.id,
+            "document_id": self.document_id,
+            "names": self.names,
+            "context": self.context,
+            "text": self.text,
+            "metadata": self.metadata,
+        }
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def from_json(cls, line: bytes) -> Node:
+        """The node of one line of `nodes.jsonl`."""
+        row = orjson.loads(line)
+        return cls(**{**row, "names": tuple(row["names"])})
+
+    def to_text_node(self) -> TextNode:
+        """The node as LlamaIndex knows it, related to its document."""
+        from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
+
+        return TextNode(
+            id_=self.id,
+            text=self.text,
+            metadata=dict(self.metadata),
+            relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=self.document_id)},
+        )
+
+
+def split_document(document: Document, max_chars: int) -> list[Node]:
+    """The nodes of one document, itself first.
+
+    Args:
+        document: with `metadata["record"]` telling its kind (show, pasal, text).
+        max_chars: longer texts are split at paragraphs, then sentences.
+    """
+    metadata, record = document.metadata, document.metadata.get("record", "text")
+    name_keys = _NAME_KEYS.get(record, ("title",))
+    hidden = {*document.excluded_embed_metadata_keys, *name_keys}
+    names = tuple(_values(metadata, name_keys))
+    context = " ".join(_values(metadata, [key for key in metadata if key not in hidden]))
+    pieces = split_text(document.text, max_chars)
+    nodes = [
+        Node(
+            document.id_ if number == 0 else f"{document.id_}~{number + 1}",
+            document.id_,
+            names,
+            context,
+            piece,
+            metadata,
+        )
+        for number, piece in enumerate(pieces)
+    ]
+    return nodes + _children(document, names, max_chars) if record == "pasal" else nodes
+
+
+def _children(document: Document, names: tuple[str, ...], max_chars: int) -> list[Node]:
+    about = {k: v for k, v in document.metadata.items() if k not in ("penjelasan", "ayat")}
+    label = str(document.metadata.get("pasal_label", ""))
+    seen: dict[str, int] = {}
+    nodes = []
+    for suffix, term, text in child_passages(document):
+        seen[suffix] = seen.get(suffix, 0) + 1
+        unique = suffix if seen[suffix] == 1 else f"{suffix}.{seen[suffix]}"
+        called = (*names, term) if term else names
+        for number, piece in enumerate(split_text(text, max_chars)):
+            tail = f"~{number + 1}" if number else ""
+            node_id = f"{document.id_}!{unique}{tail}"
+            nodes.append(
+                Node(node_id, document.id_, called, label, piece, {**about, "part": unique})
+            )
+    return nodes
+
+
+def split_text(text: str, max_chars: int) -> list[str]:
+    """Splits at line breaks, then sentence ends, then words, into pieces of at most `max_chars`."""
+    if len(text) <= max_chars:
+        return [text]
+    pieces, current = [], ""
+    for segment in _segments(text, max_chars):
+        if current and len(current) + len(segment) > max_chars:
+            pieces.append(current.strip())
+            current = ""
+        current += segment
+    pieces.append(current.strip())
+    return [piece for piece in pieces if piece]
+
+
+def _segments(text: str, max_chars: int) -> Iterator[str]:
+    """Parts that each fit, separators kept, cut at the best seam that makes them fit."""
+    for line in text.splitlines(keepends=True):
+        rest = line
+        while len(rest) > max_chars:
+            window = rest[:max_chars]
+            seam = max(window.rfind(end) + len(end) for end in (". ", "; "))
+            if seam < max_chars // 4:
+                seam = window.rfind(" ") + 1 or max_chars
+            yield rest[:seam]
+            rest = rest[seam:]
+        yield rest
+
+
+def _values(metadata: Mapping[str, Any], keys: Iterable[str]) -> Iterator[str]:
+    for key in keys:
+        value = metadata.get(key)
+        if isinstance(value, list):
+            yield from (" ".join(str(entry).split()) for entry in value)
+        elif value:
+            yield " ".join(str(value).split())
+
+
+class NodeStore:
+    """The nodes of a snapshot, read from disk one by one: opening costs no memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / "nodes.jsonl").open("rb")
+        self._offsets = np.load(folder / "nodes.offsets.npy", mmap_mode="r", allow_pickle=False)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, position: int) -> Node:
+        start, end = int(self._offsets[position]), int(self._offsets[position + 1])
+        return Node.from_json(os.pread(self._file.fileno(), end - start, start))
+
+    def __iter__(self) -> Iterator[Node]:
+        return (self[position] for position in range(len(self)))
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Every node's id, in order."""
+        return [node.id for node in self]
+
+    @cached_property
+    def document_ids(self) -> list[str]:
+        """Every node's document, in order."""
+        return [node.document_id for node in self]
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()

@@ -1,0 +1,263 @@
+"""Immutable snapshots of an index: where they live, how one is opened.
+
+    <cache>/indexes/<corpus>/<snapshot id>/   manifest, nodes, vectors, keywords, rejections
+    <cache>/indexes/<corpus>/CURRENT          id of the one made last
+    <cache>/fits/<corpus>/<parameters>/<fit id>/   fitted local embedders, CURRENT beside them
+    <cache>/vectors.sqlite                    every vector ever paid for
+
+A snapshot is built in a folder of its own and renamed, so a reader sees all of one or none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rag_lab.corpora.analysis import Analyzer
+from rag_lab.corpora.base import Corpus
+from rag_lab.errors import IndexStateError
+from rag_lab.index.filters import mask_of
+from rag_lab.index.keyword import KeywordIndex
+from rag_lab.index.nodes import NODES_VERSION, NodeStore
+from rag_lab.index.vectors import FaissVectors
+from rag_lab.models import Embedder, Models
+from rag_lab.models.local import LSA_VERSION, LsaEmbedder
+from rag_lab.settings import IndexSettings, Settings, fingerprint_of, load_settings
+
+if TYPE_CHECKING:
+    from llama_index.core import VectorStoreIndex
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.schema import TextNode
+    from llama_index.core.vector_stores.types import MetadataFilters
+
+CURRENT = "CURRENT"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class IndexHome:
+    """The folders of one corpus in the cache."""
+
+    cache: Path
+    corpus: str
+
+    @property
+    def folder(self) -> Path:
+        """Where its snapshots are."""
+        return self.cache / "indexes" / _safe(self.corpus)
+
+    @property
+    def lock_file(self) -> Path:
+        """Held while a snapshot of the corpus is built."""
+        return self.folder / ".lock"
+
+    def snapshot(self, snapshot_id: str) -> Path:
+        """Where that snapshot is, or would be."""
+        return self.folder / snapshot_id
+
+    def holds(self, snapshot_id: str) -> bool:
+        """Whether that snapshot is complete."""
+        return (self.snapshot(snapshot_id) / MANIFEST).is_file()
+
+    def current(self) -> str:
+        """The snapshot made last, or an empty string."""
+        return read_pointer(self.folder)
+
+    def fits(self, settings: IndexSettings) -> Path:
+        """Where embedders fitted with these parameters are."""
+        name = fingerprint_of(
+            [
+                LSA_VERSION,
+                settings.lsa_dimensions,
+                settings.lsa_max_features,
+                settings.lsa_fit_nodes,
+            ]
+        )
+        return self.cache / "fits" / _safe(self.corpus) / name
+
+    def current_fit(self, settings: IndexSettings) -> LsaEmbedder | None:
+        """The fitted embedder in use, if there is one that this version can read."""
+        folder = self.fits(settings)
+        fit_id = read_pointer(folder)
+        try:
+            return LsaEmbedder.load(folder / fit_id) if fit_id else None
+        except IndexStateError:
+            return None
+
+    def prune(self, keep: int) -> None:
+        """Deletes all but the `keep` newest snapshots, and builds that were cut off."""
+        for leftover in self.folder.glob(".building-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        made = [entry.parent for entry in self.folder.glob(f"*/{MANIFEST}")]
+        made.sort(key=lambda path: (path.name == self.current(), path.stat().st_mtime))
+        for old in made[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def read_pointer(folder: Path) -> str:
+    """The name in a folder's CURRENT file, or an empty string."""
+    try:
+        return (folder / CURRENT).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def write_pointer(folder: Path, name: str) -> None:
+    """Points a folder's CURRENT at a name, in one step."""
+    scratch = folder / f".{CURRENT}-{os.getpid()}"
+    scratch.write_text(f"{name}\n", encoding="utf-8")
+    scratch.replace(folder / CURRENT)
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".") or "corpus"
+
+
+def snapshot_id(corpus: Corpus, settings: IndexSettings, embedder: Embedder) -> str:
+    """Names what a snapshot is made of: corpus, settings, text rules and embedding model."""
+    return fingerprint_of(
+        [
+            corpus.fingerprint,
+            settings.fingerprint(),
+            NODES_VERSION,
+            Analyzer(corpus.language).identity,
+            embedder.identity,
+            embedder.dimensions,
+        ]
+    )
+
+
+class LabIndex:
+    """An open snapshot: nodes, vectors and keywords, and the models to search them with.
+
+    Searches run in threads; the event loop stays free. Positions are places in the node store.
+    """
+
+    def __init__(self, folder: Path, embedder: Embedder, settings: IndexSettings) -> None:
+        try:
+            self.manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise IndexStateError(
+                f"the snapshot {folder.name} cannot be read ({error}). Run 'rag-lab ingest'."
+            ) from None
+        self.folder = folder
+        self.embedder = embedder
+        self.analyzer = Analyzer(self.manifest["language"])
+        self.nodes = NodeStore(folder)
+        self.vectors = FaissVectors.load(folder / "vectors.faiss", settings)
+        self.keyword = KeywordIndex.load(folder / "keyword", len(self.nodes))
+        self._columns: dict[str, list[Any]] = {}
+
+    @property
+    def id(self) -> str:
+        """The snapshot's id."""
+        return self.folder.name
+
+    @property
+    def corpus(self) -> str:
+        """The corpus it is of."""
+        return str(self.manifest["corpus"])
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __repr__(self) -> str:
+        return f"LabIndex({self.corpus!r}, {self.id!r}, nodes={len(self):,})"
+
+    async def search_dense(
+        self, query: str, k: int, allowed: np.ndarray | None = None
+    ) -> list[tuple[int, float]]:
+        """The k nearest (position, cosine similarity) to a question, best first."""
+        vector = await self.embedder.embed_query(query)
+        return await self.search_vector(vector, k, allowed)
+
+    async def search_vector(
+        self, vector: np.ndarray, k: int, allowed: np.ndarray | None = None
+    ) -> list[tuple[int, float]]:
+        """The k nearest (position, similarity) to a vector of shape (dimensions,)."""
+        positions = None if allowed is None else np.flatnonzero(allowed)
+        found = await asyncio.to_thread(self.vectors.search, vector[None, :], k, positions)
+        return found[0]
+
+    async def search_keywords(
+        self, query: str, k: int, allowed: np.ndarray | None = None
+    ) -> list[tuple[int, float]]:
+        """The k best (position, BM25 score) of a question, best first."""
+
+        def search() -> list[tuple[int, float]]:
+            return self.keyword.search(self.analyzer.tokens(query), k, allowed)
+
+        return await asyncio.to_thread(search)
+
+    def allowed(self, filters: MetadataFilters | None) -> np.ndarray | None:
+        """Positions that metadata filters let through, or None for all. Blocks: use a thread."""
+        return None if filters is None else mask_of(filters, self.column, len(self))
+
+    def column(self, key: str) -> Sequence[Any]:
+        """A metadata value for every position, None where absent; read once, then kept."""
+        if key not in self._columns:
+            self._columns[key] = [node.metadata.get(key) for node in self.nodes]
+        return self._columns[key]
+
+    def text_node(self, position: int) -> TextNode:
+        """The node at a position, as LlamaIndex knows it."""
+        return self.nodes[position].to_text_node()
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Position by node id."""
+        return {node_id: place for place, node_id in enumerate(self.nodes.ids)}
+
+    def vector_index(self) -> VectorStoreIndex:
+        """A LlamaIndex `VectorStoreIndex` over this snapshot, for any of its retrievers."""
+        from llama_index.core import VectorStoreIndex
+
+        from rag_lab.index.store import SnapshotVectorStore
+
+        return VectorStoreIndex.from_vector_store(
+            SnapshotVectorStore(self), embed_model=self.llama_embedding()
+        )
+
+    def llama_embedding(self) -> BaseEmbedding:
+        """The embedder as LlamaIndex knows it."""
+        if isinstance(self.embedder, LsaEmbedder):
+            return self.embedder
+        embedding: BaseEmbedding = self.embedder.llama_index()  # type: ignore[attr-defined]
+        return embedding
+
+    def close(self) -> None:
+        """Closes the files."""
+        self.nodes.close()
+
+
+def open_index(
+    corpus: Corpus, models: Models | None = None, settings: Settings | None = None
+) -> LabIndex:
+    """Opens the snapshot of a corpus that these models and settings make.
+
+    Raises:
+        IndexStateError: it has not been made yet, or cannot be read.
+    """
+    chosen = settings or load_settings()
+    home = IndexHome(chosen.paths.cache_folder, corpus.name)
+    embedder = (models.embedder if models else None) or home.current_fit(chosen.index)
+    if embedder is not None:
+        wanted = snapshot_id(corpus, chosen.index, embedder)
+        if home.holds(wanted):
+            return LabIndex(home.snapshot(wanted), embedder, chosen.index)
+    state = (
+        "has an index, but of other content, settings or models"
+        if home.current()
+        else "has not been ingested"
+    )
+    raise IndexStateError(f"{corpus.name!r} {state}. Run: rag-lab ingest {corpus.name}")

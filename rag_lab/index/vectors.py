@@ -1,0 +1,133 @@
+"""Vectors in FAISS: inner product over unit float32, searched off the event loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rag_lab.errors import IndexStateError, SettingsError
+
+if TYPE_CHECKING:
+    import faiss
+
+    from rag_lab.settings import IndexSettings
+
+_BLOCK = 65_536
+_TRAINING = 50_000
+
+
+class FaissVectors:
+    """A FAISS index whose ids are node positions. Immutable once built."""
+
+    def __init__(self, index: faiss.Index, settings: IndexSettings) -> None:
+        self._index = index
+        self._settings = settings
+
+    @classmethod
+    def build(cls, vectors: np.ndarray, settings: IndexSettings) -> FaissVectors:
+        """Indexes unit row vectors, shape (n, dimensions), float32; a mapped array is fine.
+
+        Raises:
+            SettingsError: FAISS does not understand `index_factory`, or has too few vectors for it.
+        """
+        import faiss
+
+        try:
+            index = faiss.index_factory(
+                vectors.shape[1], settings.index_factory, faiss.METRIC_INNER_PRODUCT
+            )
+            if not index.is_trained:
+                step = max(1, len(vectors) // _TRAINING)
+                index.train(np.ascontiguousarray(vectors[::step], np.float32))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1]
+            raise SettingsError(
+                f"index_factory {settings.index_factory!r} cannot hold {len(vectors):,} vectors of "
+                f"{vectors.shape[1]} dimensions: {reason}. 'Flat' always works."
+            ) from None
+        for start in range(0, len(vectors), _BLOCK):
+            index.add(np.ascontiguousarray(vectors[start : start + _BLOCK], np.float32))
+        return cls(index, settings)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector."""
+        return int(self._index.d)
+
+    def search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None
+    ) -> list[list[tuple[int, float]]]:
+        """The k nearest (position, cosine similarity) pairs of each query, best first.
+
+        Args:
+            queries: unit vectors, shape (m, dimensions); a zero vector finds nothing.
+            k: at most this many.
+            allowed: positions that may be returned, as an int64 array.
+
+        Raises:
+            IndexStateError: the queries have another dimension than the index.
+        """
+        if queries.shape[1] != self.dimensions:
+            raise IndexStateError(
+                f"the query vector has {queries.shape[1]} dimensions, the index {self.dimensions}: "
+                "the embedding model is not the one that made the index. Run 'rag-lab ingest'."
+            )
+        if not len(self):
+            return [[] for _ in queries]
+        scores, positions = self._index.search(
+            np.ascontiguousarray(queries, np.float32),
+            min(k, len(self)),
+            params=self._parameters(allowed),
+        )
+        return [
+            [
+                (int(position), float(score))
+                for position, score in zip(found, given, strict=True)
+                if position >= 0 and query.any()
+            ]
+            for query, found, given in zip(queries, positions, scores, strict=True)
+        ]
+
+    def _parameters(self, allowed: np.ndarray | None) -> Any:
+        import faiss
+
+        chosen: dict[str, Any] = {}
+        if allowed is not None:
+            chosen["sel"] = faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))
+        name = self._settings.index_factory
+        if name.startswith("HNSW"):
+            return faiss.SearchParametersHNSW(  # type: ignore[attr-defined]
+                efSearch=self._settings.ef_search, **chosen
+            )
+        if name.startswith("IVF"):
+            return faiss.SearchParametersIVF(  # type: ignore[call-arg]
+                nprobe=self._settings.nprobe, **chosen
+            )
+        return faiss.SearchParameters(**chosen) if chosen else None
+
+    def save(self, path: Path) -> None:
+        """Writes FAISS's own format."""
+        import faiss
+
+        faiss.write_index(self._index, str(path))
+
+    @classmethod
+    def load(cls, path: Path, settings: IndexSettings) -> FaissVectors:
+        """Opens an index written by `save`.
+
+        Raises:
+            IndexStateError: the file is missing or damaged.
+        """
+        import faiss
+
+        try:
+            return cls(faiss.read_index(str(path)), settings)
+        except RuntimeError as error:
+            raise IndexStateError(
+                f"{path.name} cannot be read: {str(error).splitlines()[-1]}. Run 'rag-lab ingest'."
+            ) from None

@@ -1,0 +1,129 @@
+"""What passes between the stages: questions, parts, passages, answers and what they cost."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Split = Literal["dev", "held_out"]
+AnswerKind = Literal["extractive", "generated", "refused"]
+Outcome = Literal["answered", "refused", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One sub-question of a multi-part question, with its own gold documents."""
+
+    text: str
+    relevant_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with what a right answer to it needs.
+
+    `relevant_ids` are document ids; `relevant_groups` name the larger units (statutes) that hold
+    the answer where a set judges only those. A question without either is one that the corpus
+    cannot answer.
+    """
+
+    id: str
+    text: str
+    kind: str = "factual"
+    answer: str = ""
+    relevant_ids: tuple[str, ...] = ()
+    relevant_groups: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+    answer_contains: tuple[str, ...] = ()
+
+    @property
+    def answerable(self) -> bool:
+        """Whether any gold document or group is known for it."""
+        return bool(self.relevant_ids or self.relevant_groups)
+
+    @property
+    def split(self) -> Split:
+        """Development or held-out half, by a hash of the id: stable across runs and machines."""
+        even = hashlib.sha256(self.id.encode()).digest()[0] % 2 == 0
+        return "dev" if even else "held_out"
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A retrieved node: its text, where it comes from, and how well it matched."""
+
+    node_id: str
+    document_id: str
+    text: str
+    score: float
+    source: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What was consumed. Counts add up; `cost_usd` is None where no price is known."""
+
+    calls: int = 0
+    texts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cache_hits: int = 0
+    cost_usd: float | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        costs = [usage.cost_usd for usage in (self, other) if usage.cost_usd is not None]
+        return Usage(
+            calls=self.calls + other.calls,
+            texts=self.texts + other.texts,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cache_hits=self.cache_hits + other.cache_hits,
+            cost_usd=sum(costs) if costs else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds spent, whole and by stage, from when the question was meant to start."""
+
+    total_s: float = 0.0
+    stages_s: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PartOutcome:
+    """What became of one part of a question: its outcome, the reason, and what it alone brought."""
+
+    part: Part
+    outcome: Outcome
+    reason: str = ""
+    document_ids: tuple[str, ...] = ()
+    timing: Timing = Timing()
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer with its evidence, or a refusal with its reason."""
+
+    question: str
+    text: str
+    kind: AnswerKind
+    passages: tuple[Passage, ...] = ()
+    cited_ids: tuple[str, ...] = ()
+    reason: str = ""
+    parts: tuple[PartOutcome, ...] = ()
+    timing: Timing = Timing()
+    usage: Usage = Usage()
+
+    @property
+    def refused(self) -> bool:
+        """Whether the corpus was said not to hold an answer."""
+        return self.kind == "refused"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)

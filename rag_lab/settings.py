@@ -1,0 +1,306 @@
+"""One frozen settings object a stage.
+
+A value comes from, strongest first: a keyword, the environment (`RAG_LAB_*`), `.env` in the
+working folder, the YAML file named by `RAG_LAB_CONFIG` (default `rag-lab.yaml`, one section a
+stage), the default here. Keys are `SecretStr`: they show as stars and are left out of fingerprints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import yaml
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from rag_lab.errors import SettingsError
+
+
+def _config_file() -> Path:
+    return Path(os.environ.get("RAG_LAB_CONFIG", "rag-lab.yaml"))
+
+
+class _YamlSection(PydanticBaseSettingsSource):
+    """The stage's section of the YAML file: the weakest source above the defaults."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False  # unused: __call__ answers for all fields at once
+
+    def __call__(self) -> dict[str, Any]:
+        file = _config_file()
+        if not file.is_file():
+            return {}
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        if not isinstance(loaded, dict):
+            raise SettingsError(
+                f"{file.name} holds a {type(loaded).__name__}; expected sections such as 'index:'."
+            )
+        unknown = sorted(set(loaded) - set(SECTIONS))
+        if unknown:
+            raise SettingsError(
+                f"{file.name} has no section {unknown[0]!r}; sections are {', '.join(SECTIONS)}."
+            )
+        section = loaded.get(self.settings_cls.section) or {}  # type: ignore[attr-defined]
+        fields = set(self.settings_cls.model_fields)
+        wrong = sorted(set(section) - fields)
+        if wrong:
+            raise SettingsError(
+                f"{file.name}: {self.settings_cls.section} has no setting {wrong[0]!r}; "  # type: ignore[attr-defined]
+                f"it has {', '.join(sorted(fields))}."
+            )
+        return section
+
+
+class StageSettings(BaseSettings):
+    """Base of the stages: frozen, strict about unknown keywords, fingerprintable."""
+
+    section: ClassVar[str] = ""
+    operational: ClassVar[frozenset[str]] = frozenset()
+    """Fields that change how work is done, not what comes out: left out of the fingerprint."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, _YamlSection(settings_cls)
+
+    def public(self) -> dict[str, Any]:
+        """The settings as plain data, without any secret."""
+        values = self.model_dump(mode="json")
+        return {
+            key: value
+            for key, value in values.items()
+            if not isinstance(getattr(self, key), SecretStr)
+        }
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits that name what these settings make."""
+        kept = {k: v for k, v in self.public().items() if k not in self.operational}
+        return fingerprint_of(kept)
+
+
+def fingerprint_of(value: Any) -> str:
+    """Twelve hex digits that name plain data, the same in every process."""
+    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+class PathSettings(StageSettings):
+    """Where corpora are looked for and where derived files go."""
+
+    section: ClassVar[str] = "paths"
+    model_config = SettingsConfigDict(env_prefix="RAG_LAB_")
+
+    data: Path = Field(
+        default=Path("~/.local/share/rag-lab"), description="registered corpora: one folder each"
+    )
+    cache: Path = Field(
+        default=Path("~/.cache/rag-lab"),
+        description="indexes, fitted models and the vector cache; safe to delete",
+    )
+
+    @property
+    def data_folder(self) -> Path:
+        """`data` with the home folder filled in."""
+        return self.data.expanduser()
+
+    @property
+    def cache_folder(self) -> Path:
+        """`cache` with the home folder filled in."""
+        return self.cache.expanduser()
+
+
+class EmbedSettings(StageSettings):
+    """A remote embedding model, or the local one where `model` is empty."""
+
+    section: ClassVar[str] = "embed"
+    operational: ClassVar[frozenset[str]] = frozenset({"batch_size", "timeout_s", "max_retries"})
+    model_config = SettingsConfigDict(env_prefix="RAG_LAB_EMBED_")
+
+    model: str = Field(default="", description="model name at the provider; empty: local LSA")
+    base_url: str = Field(
+        default="", description="OpenAI-compatible endpoint, e.g. http://localhost:11434/v1"
+    )
+    api_key: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("api_key", "RAG_LAB_EMBED_API_KEY", "OPENAI_API_KEY"),
+        description="the provider's key; local servers need none",
+    )
+    dimensions: int | None = Field(default=None, gt=0, description="asked of the provider if set")
+    batch_size: int = Field(default=96, gt=0, le=2048, description="texts a call")
+    timeout_s: float = Field(default=60.0, gt=0)
+    max_retries: int = Field(default=3, ge=0)
+
+
+class LLMSettings(StageSettings):
+    """A remote chat model, or the extractive answerer where `model` is empty."""
+
+    section: ClassVar[str] = "llm"
+    operational: ClassVar[frozenset[str]] = frozenset({"timeout_s", "max_retries"})
+    model_config = SettingsConfigDict(env_prefix="RAG_LAB_LLM_")
+
+    model: str = Field(default="", description="model name at the provider; empty: extractive")
+    base_url: str = Field(default="", description="OpenAI-compatible endpoint")
+    api_key: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("api_key", "RAG_LAB_LLM_API_KEY", "OPENAI_API_KEY"),
+        description="the provider's key; local servers need none",
+    )
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    max_tokens: int = Field(default=512, gt=0)
+    context_window: int = Field(default=16_384, gt=0, description="tokens the model can read")
+    timeout_s: float = Field(default=60.0, gt=0)
+    max_retries: int = Field(default=3, ge=0)
+
+
+class IndexSettings(StageSettings):
+    """How documents become nodes, vectors and keyword entries."""
+
+    section: ClassVar[str] = "index"
+    operational: ClassVar[frozenset[str]] = frozenset({"keep_snapshots"})
+    model_config = SettingsConfigDict(env_prefix="RAG_LAB_INDEX_")
+
+    max_node_chars: int = Field(default=6_000, ge=200, description="longer texts are split")
+    index_factory: str = Field(
+        default="Flat", description="FAISS index_factory string: Flat, HNSW32, IVF256,Flat …"
+    )
+    ef_search: int = Field(default=128, gt=0, description="HNSW: candidates kept while searching")
+    nprobe: int = Field(default=16, gt=0, description="IVF: lists visited a query")
+    bm25_k1: float = Field(default=1.2, ge=0)
+    bm25_b: float = Field(default=0.75, ge=0, le=1)
+    header_weight: int = Field(
+        default=3, ge=1, le=10, description="how often a header's words count in keyword search"
+    )
+    lsa_dimensions: int = Field(default=512, ge=2, description="rank of the local embedder")
+    lsa_max_features: int = Field(default=30_000, ge=100, description="vocabulary of the fit")
+    lsa_fit_nodes: int = Field(default=20_000, ge=100, description="nodes the fit looks at")
+    keep_snapshots: int = Field(default=2, ge=1, description="older snapshots are deleted")
+
+
+class RetrievalSettings(StageSettings):
+    """How the two searches are combined."""
+
+    section: ClassVar[str] = "retrieval"
+    model_config = SettingsConfigDict(env_prefix="RAG_LAB_RETRIEVAL_")
+
+    top_k: int = Field(default=10, gt=0, description="passages returned")
+    candidates: int = Field(default=200, gt=0, description="nodes taken from each search")
+    fusion: Literal["convex", "reciprocal_rank"] = "convex"
+    dense_weight: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of the dense score; keywords get the rest. Unset: 0.1 for the local "
+        "embedder (weaker than keywords here), 0.5 for a remote model",
+    )
+    fold: bool = Field(default=True, description="best node of each document, not every node")
+
+
+class AnswerSettings(StageSettings):
+    """How answers are drawn from passages."""
+
+    section: ClassVar[str] = "answer"
+    model_config = SettingsConfigDict(env_prefix="RAG_LAB_ANSWER_")
+
+    passages: int = Field(default=5, gt=0, description="passages an answer is drawn from")
+    max_sentences: int = Field(default=3, gt=0)
+    min_support: float = Field(
+        default=0.45,
+        ge=0,
+        le=1,
+        description="share of the question's weight that a passage must hold, else: refused",
+    )
+
+
+_STAGES: dict[str, type[StageSettings]] = {
+    "paths": PathSettings,
+    "embed": EmbedSettings,
+    "llm": LLMSettings,
+    "index": IndexSettings,
+    "retrieval": RetrievalSettings,
+    "answer": AnswerSettings,
+}
+SECTIONS = tuple(_STAGES)
+
+
+class Settings:
+    """All stages together, each frozen. Build it with `load_settings`."""
+
+    def __init__(
+        self,
+        *,
+        paths: PathSettings,
+        embed: EmbedSettings,
+        llm: LLMSettings,
+        index: IndexSettings,
+        retrieval: RetrievalSettings,
+        answer: AnswerSettings,
+    ) -> None:
+        self.paths = paths
+        self.embed = embed
+        self.llm = llm
+        self.index = index
+        self.retrieval = retrieval
+        self.answer = answer
+
+    def public(self) -> dict[str, dict[str, Any]]:
+        """Every stage as plain data, without any secret."""
+        return {name: getattr(self, name).public() for name in SECTIONS}
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits over the stages that decide results; paths do not."""
+        return fingerprint_of(
+            {name: getattr(self, name).fingerprint() for name in SECTIONS if name != "paths"}
+        )
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in SECTIONS)})"
+
+
+def load_settings(**sections: Mapping[str, Any]) -> Settings:
+    """Reads all stages from keywords, environment, `.env` and YAML.
+
+    Args:
+        **sections: values by stage, e.g. `index={"index_factory": "HNSW32"}`.
+
+    Raises:
+        SettingsError: an unknown stage or setting, or a value out of range.
+    """
+    unknown = sorted(set(sections) - set(SECTIONS))
+    if unknown:
+        raise SettingsError(f"no stage {unknown[0]!r}; stages are {', '.join(SECTIONS)}.")
+    return Settings(**{name: _stage(name, sections.get(name, {})) for name in SECTIONS})  # type: ignore[arg-type]
+
+
+def _stage(name: str, values: Mapping[str, Any]) -> StageSettings:
+    stage = _STAGES[name]
+    wrong = sorted(set(values) - set(stage.model_fields))
+    if wrong:
+        raise SettingsError(
+            f"{name} has no setting {wrong[0]!r}; it has {', '.join(sorted(stage.model_fields))}."
+        )
+    try:
+        return stage(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(
+            f"{name}.{where}: {first['msg']}, got {first['input']!r}. "
+            f"Set it by keyword, by {stage.model_config['env_prefix']}{where.upper()} or in YAML."
+        ) from None
