@@ -188,7 +188,7 @@ class IndexSettings(StageSettings):
         default=3, ge=1, le=10, description="how often a header's words count in keyword search"
     )
     lsa_dimensions: int = Field(default=512, ge=2, description="rank of the local embedder")
-    lsa_max_features: int = Field(default=30_000, ge=100, description="vocabulary of the fit")
+    lsa_max_features: int = Field(default=50_000, ge=100, description="vocabulary of the fit")
     lsa_fit_nodes: int = Field(default=20_000, ge=100, description="nodes the fit looks at")
     keep_snapshots: int = Field(default=2, ge=1, description="older snapshots are deleted")
 
@@ -221,7 +221,7 @@ class AnswerSettings(StageSettings):
     passages: int = Field(default=5, gt=0, description="passages an answer is drawn from")
     max_sentences: int = Field(default=3, gt=0)
     min_support: float = Field(
-        default=0.45,
+        default=0.4,
         ge=0,
         le=1,
         description="share of the question's weight that a passage must hold, else: refused",

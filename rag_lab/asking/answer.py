@@ -60,7 +60,7 @@ class ExtractiveAnswerer:
     def _answer(
         self, question: str, nodes: Sequence[NodeWithScore], passages: tuple[Passage, ...]
     ) -> Answer:
-        weights = self._index.keyword.weights(self._tokens(question))
+        weights = self._weights(question)
         support = [
             self._share(self._whole(node, passage), weights)
             for node, passage in zip(nodes, passages, strict=True)
@@ -74,15 +74,28 @@ class ExtractiveAnswerer:
                 f"the best passage holds {strongest:.0%} of what the question asks about; "
                 f"at least {self._settings.min_support:.0%} is needed",
             )
-        chosen = self._choose(passages, support, weights)
+        chosen = self._choose(nodes, passages, support, weights)
         text = " ".join(f"{c.statement} [{c.passage.source}]" for c in chosen)
         cited = tuple(dict.fromkeys(c.passage.document_id for c in chosen))
         return Answer(question, text, "extractive", passages, cited)
 
+    def _weights(self, question: str) -> dict[str, float]:
+        """What each word of the question is worth.
+
+        A word the corpus does not know is as good as a paraphrase of one it does, and left out;
+        an unknown name or number is not: it says that the question is about something else.
+        """
+        weights = self._index.keyword.weights(self._tokens(question))
+        names = {token for word in name_like(question) for token in self._tokens(word)}
+        return {
+            token: weight
+            for token, weight in weights.items()
+            if token in names or self._index.keyword.knows(token)
+        }
+
     def _whole(self, node: NodeWithScore, passage: Passage) -> str:
         """What the passage says together with what it is called."""
-        title = node.node.metadata.get("titles") or node.node.metadata.get("title") or ""
-        return f"{title} {passage.source} {passage.text}"
+        return f"{_name(node, passage)} {passage.text}"
 
     def _share(self, text: str, weights: dict[str, float]) -> float:
         found = set(self._tokens(text))
@@ -90,22 +103,46 @@ class ExtractiveAnswerer:
         return sum(w for token, w in weights.items() if token in found) / total if total else 0.0
 
     def _choose(
-        self, passages: tuple[Passage, ...], support: list[float], weights: dict[str, float]
+        self,
+        nodes: Sequence[NodeWithScore],
+        passages: tuple[Passage, ...],
+        support: list[float],
+        weights: dict[str, float],
     ) -> list[_Candidate]:
-        """The best statements, in reading order: well supported, from a well-ranked passage."""
-        candidates = [
-            _Candidate(
-                self._share(statement, weights) + share - _RANK_DISCOUNT * rank,
-                rank * 1_000 + place,
-                statement,
-                passage,
+        """The best statements, in reading order: telling ones, from well-ranked passages."""
+        candidates: list[_Candidate] = []
+        for rank, (node, passage, share) in enumerate(zip(nodes, passages, support, strict=True)):
+            if share < self._settings.min_support:
+                continue
+            # Words of the passage's own name say which passage, not which of its statements.
+            named = set(self._tokens(_name(node, passage)))
+            asked = {token: w for token, w in weights.items() if token not in named} or weights
+            candidates += (
+                _Candidate(
+                    self._share(statement, asked) + share - _RANK_DISCOUNT * rank,
+                    rank * 1_000 + place,
+                    statement,
+                    passage,
+                )
+                for place, statement in enumerate(statements(passage.text))
             )
-            for rank, (passage, share) in enumerate(zip(passages, support, strict=True))
-            if share >= self._settings.min_support
-            for place, statement in enumerate(statements(passage.text))
-        ]
         best = sorted(candidates, key=lambda c: (-c.value, c.order))
         return sorted(best[: self._settings.max_sentences], key=lambda c: c.order)
+
+
+def name_like(question: str) -> list[str]:
+    """Words that look like names: capitalised within the sentence, or with a digit."""
+    words = [word.strip("?.,!:;\"'()“”‘’") for word in question.split()]
+    return [
+        word
+        for place, word in enumerate(words)
+        if (place > 0 and word[:1].isupper()) or any(map(str.isdigit, word))
+    ]
+
+
+def _name(node: NodeWithScore, passage: Passage) -> str:
+    titles = node.node.metadata.get("titles") or [node.node.metadata.get("title", "")]
+    return " ".join([*titles, passage.source])
 
 
 class GeneratedAnswerer:

@@ -54,6 +54,10 @@ class KeywordIndex:
         scores: np.ndarray = self._engine.get_scores_from_ids(known)
         return scores
 
+    def knows(self, token: str) -> bool:
+        """Whether any document holds the token."""
+        return token in self._vocabulary
+
     def weights(self, tokens: Iterable[str]) -> dict[str, float]:
         """How telling each distinct token is: ln(1 + n / (1 + df)); unknown ones weigh most."""
         starts = self._engine.scores["indptr"] if self._vocabulary else None

@@ -1,0 +1,1 @@
+"""Notebooks in batches, and the pages made of them."""
