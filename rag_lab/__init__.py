@@ -14,6 +14,7 @@ _HOMES = {
     "load_corpus": "rag_lab.corpora",
     "list_corpora": "rag_lab.corpora",
     "Corpus": "rag_lab.corpora",
+    "questions_on": "rag_lab.corpora",
     "Question": "rag_lab.records",
     "Answer": "rag_lab.records",
     "load_settings": "rag_lab.settings",
@@ -28,6 +29,7 @@ _HOMES = {
     "LabQueryEngine": "rag_lab.asking",
     "rank_questions": "rag_lab.evaluation",
     "score_ranking": "rag_lab.evaluation",
+    "compare": "rag_lab.evaluation",
     "run_sync": "rag_lab.sync",
     "notebook_setup": "rag_lab.sync",
 }

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rag_lab.settings import AnswerSettings
 
 _RANK_DISCOUNT = 0.08
+_LEAST_OF_BEST = 0.2
+"""A statement that tells less than this share of what the best one tells is only company."""
 _NOT_FOUND = {"id": "Tidak ditemukan dalam korpus.", "en": "Not found in the corpus."}
 
 
@@ -34,7 +36,8 @@ class Answerer(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     value: float
-    order: int
+    told: float
+    order: tuple[int, int]
     statement: str
     passage: Passage
 
@@ -117,16 +120,15 @@ class ExtractiveAnswerer:
             # Words of the passage's own name say which passage, not which of its statements.
             named = set(self._tokens(_name(node, passage)))
             asked = {token: w for token, w in weights.items() if token not in named} or weights
-            candidates += (
-                _Candidate(
-                    self._share(statement, asked) + share - _RANK_DISCOUNT * rank,
-                    rank * 1_000 + place,
-                    statement,
-                    passage,
-                )
-                for place, statement in enumerate(statements(passage.text))
-            )
-        best = sorted(candidates, key=lambda c: (-c.value, c.order))
+            for place, statement in enumerate(statements(passage.text)):
+                told = self._share(statement, asked)
+                value = told + share - _RANK_DISCOUNT * rank
+                candidates.append(_Candidate(value, told, (rank, place), statement, passage))
+        most_told = max(candidate.told for candidate in candidates)
+        telling = [
+            candidate for candidate in candidates if candidate.told >= _LEAST_OF_BEST * most_told
+        ]
+        best = sorted(telling, key=lambda c: (-c.value, c.order))
         return sorted(best[: self._settings.max_sentences], key=lambda c: c.order)
 
 

@@ -1,6 +1,6 @@
 """Corpora: reading them, checking them, finding them by name."""
 
-from rag_lab.corpora.base import Corpus, ReadCount, in_memory, qrels_of
+from rag_lab.corpora.base import Corpus, ReadCount, in_memory, qrels_of, questions_on
 from rag_lab.corpora.registry import (
     READER_LANGUAGES,
     READERS,
@@ -21,4 +21,5 @@ __all__ = [
     "list_corpora",
     "load_corpus",
     "qrels_of",
+    "questions_on",
 ]

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +136,23 @@ def in_memory(
         fingerprint=fingerprint_of(content),
         reader="memory",
     )
+
+
+def questions_on(corpus: Corpus, other: Corpus) -> Corpus:
+    """A corpus with the questions of another; judgements on documents it lacks are left out.
+
+    Raises:
+        CorpusError: not one judged document is in the corpus.
+    """
+    ids = {document.id_ for document in corpus.documents}
+    qrels = {
+        question_id: kept
+        for question_id, gold in other.qrels.items()
+        if (kept := {key: grade for key, grade in gold.items() if key in ids})
+    }
+    if not qrels:
+        raise CorpusError(f"{corpus.name} holds no document that {other.name} has judged.")
+    return replace(corpus, questions=other.questions, qrels=qrels)
 
 
 def fingerprint_files(reader: str, language: str, paths: Iterable[Path]) -> str:

@@ -2,8 +2,8 @@
 
 import gzip
 import json
-import os
 import string
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -431,17 +431,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-@pytest.mark.skipif(
-    "RAG_LAB_DATA" not in os.environ,
-    reason="set RAG_LAB_DATA to the folder that holds law_id_fulltext and law_id_core",
-)
-def test_agreement_with_the_reference_split() -> None:
-    data = Path(os.environ["RAG_LAB_DATA"])
-    reference = read_rows(data / "law_id_core" / "pasal.jsonl.gz")
+def test_agreement_with_the_reference_split(real_corpus: Callable[[str], Path]) -> None:
+    reference = read_rows(real_corpus("law_id_core") / "pasal.jsonl.gz")
     wanted = {row["doc"] for row in reference}
     parsed = {
         row["doc"]: split_statute(row["text"])
-        for row in read_rows(data / "law_id_fulltext" / "uu.jsonl.gz")
+        for row in read_rows(real_corpus("law_id_fulltext") / "uu.jsonl.gz")
         if row["doc"] in wanted
     }
     agreement = compare_with(reference, parsed)
