@@ -185,10 +185,12 @@ def data_list(as_json: JsonOption = False) -> None:
         return
     from rich.table import Table
 
-    table = Table("corpus", "from", "language", "reader", "documents", "questions", "fingerprint")
+    table = Table(box=None)
+    for title in ("corpus", "from", "language", "reader", "documents", "questions", "fingerprint"):
+        table.add_column(title, no_wrap=True, justify="right" if title in _COUNTS else "left")
     for row in rows:
-        table.add_row(*(str(row[str(column.header)]) for column in table.columns))
-    _console().print(table)
+        table.add_row(*(_cell(row[str(column.header)]) for column in table.columns))
+    _console(least_width=110).print(table)
 
 
 @data_app.command("add")
@@ -265,7 +267,14 @@ def bench_quality(
     if as_json:
         _print_json(figures)
     else:
-        _console().print(render(figures))
+        _console(least_width=110).print(render(figures))
+
+
+_COUNTS = ("documents", "questions")
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
@@ -284,10 +293,12 @@ def _quiet(text: str) -> None:
     """Says nothing: the output is data."""
 
 
-def _console(*, stderr: bool = False) -> Any:
+def _console(*, stderr: bool = False, least_width: int = 0) -> Any:
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    console = Console(stderr=stderr)
+    console.width = max(console.width, least_width)
+    return console
 
 
 def _engine(name: str, top_k: int | None, *, quiet: bool) -> LabQueryEngine:
@@ -335,7 +346,9 @@ def _progress(name: str, *, quiet: bool) -> Iterator[Callable[[Progress], None]]
 
         def show(progress: Progress) -> None:
             if progress.stage not in tasks:
-                tasks[progress.stage] = bar.add_task(f"{name} {progress.stage}", note="")
+                tasks[progress.stage] = bar.add_task(
+                    f"{name} {progress.stage}", total=progress.total, note=""
+                )
             task = bar.tasks[tasks[progress.stage]]
             rate = f"{task.speed:,.0f}/s" if task.speed else ""
             calls = f"{progress.calls:,} calls" if progress.calls else ""

@@ -25,7 +25,7 @@ from rag_lab.corpora.base import Corpus, ReadCount, write_rejections
 from rag_lab.errors import CorpusError, Rejection
 from rag_lab.gateway.cache import VectorCache, cache_key
 from rag_lab.index.keyword import KeywordIndex, index_tokens
-from rag_lab.index.nodes import Node, NodeStore, split_document
+from rag_lab.index.nodes import Node, NodeStore, NodeWriter, split_document
 from rag_lab.index.snapshot import (
     MANIFEST,
     IndexHome,
@@ -263,22 +263,21 @@ class _Ingestion:
         self.progress(Progress("read", count.kept, count.kept))
 
     def _stage(self, staging: Path) -> _Staged:
-        """Spools nodes to disk: `nodes.jsonl` and where each line begins."""
-        count, offsets = ReadCount(), [0]
+        """Spools the corpus to disk, node by node."""
+        count = ReadCount()
         rejected: list[Rejection] = []
         seen: set[str] = set()
         hashes: list[np.ndarray] = []
-        with (staging / "nodes.jsonl").open("wb") as file:
+        with NodeWriter(staging) as spool:
             for node in self._nodes(count, rejected):
                 if node.id in seen:
                     raise CorpusError(
                         f"two nodes are called {node.id!r}: a document's id must not look like "
-                        "another's part ('!' and '~' separate parts)."
+                        "another's part ('!' separates them)."
                     )
                 seen.add(node.id)
                 hashes.append(text_hashes([node.embedded_text]))
-                offsets.append(offsets[-1] + file.write(node.to_json()))
-        np.save(staging / "nodes.offsets.npy", np.array(offsets, np.int64))
+                spool.add(node)
         write_rejections(staging / "rejected.jsonl", rejected)
         if not count.kept:
             first = f" First: {rejected[0]}" if rejected else ""

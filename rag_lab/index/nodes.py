@@ -101,7 +101,7 @@ def split_document(document: Document, max_chars: int) -> list[Node]:
     pieces = split_text(document.text, max_chars)
     nodes = [
         Node(
-            document.id_ if number == 0 else f"{document.id_}~{number + 1}",
+            document.id_ if number == 0 else f"{document.id_}!piece-{number + 1}",
             document.id_,
             names,
             context,
@@ -123,7 +123,7 @@ def _children(document: Document, names: tuple[str, ...], max_chars: int) -> lis
         unique = suffix if seen[suffix] == 1 else f"{suffix}.{seen[suffix]}"
         called = (*names, term) if term else names
         for number, piece in enumerate(split_text(text, max_chars)):
-            tail = f"~{number + 1}" if number else ""
+            tail = f".piece-{number + 1}" if number else ""
             node_id = f"{document.id_}!{unique}{tail}"
             nodes.append(
                 Node(node_id, document.id_, called, label, piece, {**about, "part": unique})
@@ -168,10 +168,37 @@ def _values(metadata: Mapping[str, Any], keys: Iterable[str]) -> Iterator[str]:
             yield " ".join(str(value).split())
 
 
+class NodeWriter:
+    """Spools nodes into the files that `NodeStore` opens; one node is in memory at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._offsets = [0]
+        self._ids: list[str] = []
+        self._document_ids: list[str] = []
+
+    def __enter__(self) -> NodeWriter:
+        self._file = (self._folder / "nodes.jsonl").open("wb")
+        return self
+
+    def add(self, node: Node) -> None:
+        """Appends a node."""
+        self._offsets.append(self._offsets[-1] + self._file.write(node.to_json()))
+        self._ids.append(node.id)
+        self._document_ids.append(node.document_id)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        np.save(self._folder / "nodes.offsets.npy", np.array(self._offsets, np.int64))
+        keys = {"ids": self._ids, "document_ids": self._document_ids}
+        (self._folder / "nodes.keys.json").write_bytes(orjson.dumps(keys))
+
+
 class NodeStore:
     """The nodes of a snapshot, read from disk one by one: opening costs no memory."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._file = (folder / "nodes.jsonl").open("rb")
         self._offsets = np.load(folder / "nodes.offsets.npy", mmap_mode="r", allow_pickle=False)
 
@@ -186,14 +213,19 @@ class NodeStore:
         return (self[position] for position in range(len(self)))
 
     @cached_property
+    def _keys(self) -> dict[str, list[str]]:
+        keys: dict[str, list[str]] = orjson.loads((self._folder / "nodes.keys.json").read_bytes())
+        return keys
+
+    @property
     def ids(self) -> list[str]:
         """Every node's id, in order."""
-        return [node.id for node in self]
+        return self._keys["ids"]
 
-    @cached_property
+    @property
     def document_ids(self) -> list[str]:
         """Every node's document, in order."""
-        return [node.document_id for node in self]
+        return self._keys["document_ids"]
 
     def close(self) -> None:
         """Closes the file."""

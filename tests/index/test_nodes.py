@@ -1,0 +1,130 @@
+"""Documents to nodes: no word lost, no id twice, children that are found by their term."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llama_index.core.schema import NodeRelationship
+
+from rag_lab.corpora import load_corpus
+from rag_lab.corpora.law import Pasal
+from rag_lab.index.nodes import Node, NodeStore, split_document, split_text
+from small import document
+
+WORD = st.text("abcdeé進.;", min_size=1, max_size=30)
+TEXT = st.lists(st.tuples(WORD, st.sampled_from([" ", "\n", ". ", "; ", "\n\n"]))).map(
+    lambda pairs: "".join(word + separator for word, separator in pairs)
+)
+
+
+@given(TEXT, st.integers(min_value=30, max_value=120))
+def test_splitting_loses_no_word_and_keeps_their_order(text: str, most: int) -> None:
+    pieces = split_text(text, most)
+    assert [word for piece in pieces for word in piece.split()] == text.split()
+
+
+@given(st.text(), st.integers(min_value=1, max_value=50))
+def test_splitting_any_text_keeps_every_character_but_space(text: str, most: int) -> None:
+    pieces = split_text(text, most)
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+    assert all(len(piece) <= most for piece in pieces)
+
+
+def test_a_short_text_is_left_alone() -> None:
+    assert split_text("one\n\ntwo ", 9) == ["one\n\ntwo "]
+
+
+def test_seams_are_lines_then_sentences_then_words() -> None:
+    assert split_text("first line\nsecond line", 12) == ["first line", "second line"]
+    assert split_text("One two three. Four five six.", 20) == ["One two three.", "Four five six."]
+    assert split_text("alpha beta gamma delta", 12) == ["alpha beta", "gamma delta"]
+    assert split_text("x" * 25, 10) == ["x" * 10, "x" * 10, "x" * 5]
+
+
+def test_a_long_document_is_several_nodes_of_one_document() -> None:
+    text = "\n".join(f"Paragraph {number} of the long text." for number in range(20))
+    nodes = split_document(document("long", "A title", text), 200)
+    assert [node.id for node in nodes] == ["long", *(f"long!piece-{n}" for n in range(2, len(nodes) + 1))]
+    assert {node.document_id for node in nodes} == {"long"}
+    assert {node.names for node in nodes} == {("A title",)}
+    assert " ".join(node.text for node in nodes).split() == text.split()
+
+
+def test_embedded_text_is_heading_context_text() -> None:
+    node = Node("n", "d", ("Law", "Title"), "BAB I", "Body.")
+    assert node.embedded_text == "Law | Title\nBAB I\nBody."
+    assert Node("n", "d", ("Law",), "", "Body.").embedded_text == "Law\nBody."
+
+
+PASAL_1 = Pasal(
+    id="uu-2000-1#pasal-1",
+    doc="uu-2000-1",
+    law="UU 1/2000",
+    title="Contoh",
+    pasal="1",
+    text="Dalam Undang-Undang ini yang dimaksud dengan:\n"
+    "1. Kapal adalah kendaraan air.\n2. Pelabuhan adalah tempat kapal bersandar.",
+    penjelasan="Perahu nelayan termasuk kapal.",
+)
+
+
+def test_definitions_become_children_that_carry_their_term() -> None:
+    nodes = split_document(PASAL_1.to_document("f", 1), 6_000)
+    parent, *children = nodes
+    assert parent.id == PASAL_1.id
+    assert "Kapal" in parent.text
+    assert "Pelabuhan" in parent.text
+    terms = {node.names[-1]: node for node in children if len(node.names) > len(parent.names)}
+    assert {"Kapal", "Pelabuhan"} <= set(terms)
+    assert "tempat kapal bersandar" in terms["Pelabuhan"].text
+    assert "kendaraan air" not in terms["Pelabuhan"].text
+    assert {node.document_id for node in children} == {PASAL_1.id}
+    assert len({node.id for node in nodes}) == len(nodes)
+
+
+def test_an_explanation_is_a_child_of_its_own() -> None:
+    nodes = split_document(PASAL_1.to_document("f", 1), 6_000)
+    holding = [node for node in nodes if "Perahu nelayan" in node.text]
+    assert len(holding) == 1
+    assert holding[0].id.startswith(f"{PASAL_1.id}!")
+    assert all("penjelasan" not in node.metadata for node in nodes[1:])
+
+
+@pytest.mark.parametrize("name", ["anime", "law_id"])
+def test_ids_are_unique_and_nodes_survive_json(name: str) -> None:
+    seen: set[str] = set()
+    for found in load_corpus(name).documents:
+        for node in split_document(found, 800):
+            assert node.id not in seen
+            seen.add(node.id)
+            line = node.to_json()
+            assert line.count(b"\n") == 1
+            assert Node.from_json(line) == node
+
+
+def test_a_store_reads_any_node_from_disk(tmp_path: Path) -> None:
+    nodes = [Node(f"n{n}", f"d{n % 2}", (f"名前 {n}",), "", "x" * n, {"n": n}) for n in range(4)]
+    lines = [node.to_json() for node in nodes]
+    (tmp_path / "nodes.jsonl").write_bytes(b"".join(lines))
+    np.save(tmp_path / "nodes.offsets.npy", np.cumsum([0, *map(len, lines)]))
+    store = NodeStore(tmp_path)
+    assert len(store) == 4
+    assert [store[3], store[0]] == [nodes[3], nodes[0]]
+    assert list(store) == nodes
+    assert store.ids == ["n0", "n1", "n2", "n3"]
+    assert store.document_ids == ["d0", "d1", "d0", "d1"]
+    store.close()
+
+
+def test_as_a_llama_index_node_it_knows_its_document() -> None:
+    node = Node("d!piece-2", "d", ("Name",), "", "Body.", {"title": "Name", "tags": ["a"]})
+    found = node.to_text_node()
+    assert (found.node_id, found.text) == ("d!piece-2", "Body.")
+    assert found.metadata == {"title": "Name", "tags": ["a"]}
+    assert found.relationships[NodeRelationship.SOURCE].node_id == "d"
+    found.metadata["scores"] = {}
+    assert "scores" not in node.metadata
