@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.schema import NodeRelationship
 
 from rag_lab.corpora import load_corpus
+from rag_lab.corpora.base import in_memory
 from rag_lab.corpora.law import Pasal
-from rag_lab.index.nodes import Node, NodeStore, split_document, split_text
-from small import document
+from rag_lab.index.nodes import Node, split_document, split_text
+from rag_lab.settings import load_settings
+from small import document, indexed
 
 WORD = st.text("abcdeé進.;", min_size=1, max_size=30)
 TEXT = st.lists(st.tuples(WORD, st.sampled_from([" ", "\n", ". ", "; ", "\n\n"]))).map(
@@ -84,14 +83,7 @@ def test_definitions_become_children_that_carry_their_term() -> None:
     assert "kendaraan air" not in terms["Pelabuhan"].text
     assert {node.document_id for node in children} == {PASAL_1.id}
     assert len({node.id for node in nodes}) == len(nodes)
-
-
-def test_an_explanation_is_a_child_of_its_own() -> None:
-    nodes = split_document(PASAL_1.to_document("f", 1), 6_000)
-    holding = [node for node in nodes if "Perahu nelayan" in node.text]
-    assert len(holding) == 1
-    assert holding[0].id.startswith(f"{PASAL_1.id}!")
-    assert all("penjelasan" not in node.metadata for node in nodes[1:])
+    assert all("penjelasan" not in node.metadata for node in children)
 
 
 @pytest.mark.parametrize("name", ["anime", "law_id"])
@@ -106,18 +98,19 @@ def test_ids_are_unique_and_nodes_survive_json(name: str) -> None:
             assert Node.from_json(line) == node
 
 
-def test_a_store_reads_any_node_from_disk(tmp_path: Path) -> None:
-    nodes = [Node(f"n{n}", f"d{n % 2}", (f"名前 {n}",), "", "x" * n, {"n": n}) for n in range(4)]
-    lines = [node.to_json() for node in nodes]
-    (tmp_path / "nodes.jsonl").write_bytes(b"".join(lines))
-    np.save(tmp_path / "nodes.offsets.npy", np.cumsum([0, *map(len, lines)]))
-    store = NodeStore(tmp_path)
-    assert len(store) == 4
-    assert [store[3], store[0]] == [nodes[3], nodes[0]]
-    assert list(store) == nodes
-    assert store.ids == ["n0", "n1", "n2", "n3"]
-    assert store.document_ids == ["d0", "d1", "d0", "d1"]
-    store.close()
+async def test_a_store_reads_any_node_from_disk() -> None:
+    documents = [document(f"d{n}", f"名前 {n}", "word " * 50 * (n + 1), n=n) for n in range(4)]
+    nodes = [node for found in documents for node in split_document(found, 200)]
+    index = await indexed(
+        in_memory("store", documents), load_settings(index={"max_node_chars": 200})
+    )
+    assert len(index.nodes) == len(nodes) > 4
+    assert index.nodes[3] == nodes[3]
+    assert index.nodes[0] == nodes[0]
+    assert list(index.nodes) == nodes
+    assert list(index.nodes.ids) == [node.id for node in nodes]
+    assert list(index.nodes.document_ids) == [node.document_id for node in nodes]
+    index.close()
 
 
 def test_as_a_llama_index_node_it_knows_its_document() -> None:

@@ -1,0 +1,103 @@
+"""FAISS behind one small class: three kinds of index, filters, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rag_lab.errors import IndexStateError, SettingsError
+from rag_lab.index.vectors import FaissVectors
+from rag_lab.settings import IndexSettings, load_settings
+
+KINDS = ["Flat", "HNSW32", "IVF2,Flat"]
+
+
+def settings(factory: str = "Flat", **more: int) -> IndexSettings:
+    return load_settings(index={"index_factory": factory, **more}).index
+
+
+def unit(rows: list[list[float]]) -> np.ndarray:
+    matrix = np.array(rows, np.float32)
+    return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+
+
+BY_HAND = unit([[1, 0], [0, 1], [3, 4]])
+CROWD = unit(np.random.default_rng(7).standard_normal((120, 8)).tolist())
+
+
+def test_similarities_are_cosines_by_hand() -> None:
+    found = FaissVectors.build(BY_HAND, settings()).search(unit([[1, 0]]), 3)
+    assert [place for place, _ in found[0]] == [0, 2, 1]
+    assert [score for _, score in found[0]] == pytest.approx([1, 0.6, 0])
+
+
+@pytest.mark.parametrize("factory", KINDS)
+def test_every_kind_finds_a_vector_by_itself(factory: str) -> None:
+    built = FaissVectors.build(CROWD, settings(factory))
+    assert (len(built), built.dimensions) == (120, 8)
+    found = built.search(CROWD, 1)
+    assert [hits[0][0] for hits in found] == list(range(120))
+    assert [hits[0][1] for hits in found] == pytest.approx([1] * 120, abs=1e-5)
+
+
+@pytest.mark.parametrize("factory", KINDS)
+def test_every_kind_agrees_with_arithmetic(factory: str) -> None:
+    built = FaissVectors.build(CROWD, settings(factory, nprobe=2, ef_search=200))
+    query = unit([[1, 2, 3, 4, 5, 6, 7, 8]])
+    expected = np.argsort(-(CROWD @ query[0]))[:10].tolist()
+    assert [place for place, _ in built.search(query, 10)[0]] == expected
+
+
+@pytest.mark.parametrize("factory", KINDS)
+def test_only_allowed_positions_are_found(factory: str) -> None:
+    built = FaissVectors.build(CROWD, settings(factory, nprobe=2))
+    allowed = np.array([3, 50, 77], np.int64)
+    found = built.search(CROWD[:1], 10, allowed)[0]
+    assert {place for place, _ in found} == {3, 50, 77}
+    assert built.search(CROWD[:1], 10, np.array([], np.int64)) == [[]]
+
+
+@pytest.mark.parametrize("factory", KINDS)
+def test_asking_for_more_than_there_is_gives_each_once(factory: str) -> None:
+    built = FaissVectors.build(CROWD[:60], settings(factory, nprobe=2, ef_search=200))
+    found = [place for place, _ in built.search(CROWD[:1], 1_000)[0]]
+    assert sorted(found) == list(range(60))
+
+
+@pytest.mark.parametrize("factory", KINDS)
+def test_a_saved_index_answers_the_same(factory: str, tmp_path: Path) -> None:
+    built = FaissVectors.build(CROWD, settings(factory))
+    built.save(tmp_path / "vectors.faiss")
+    loaded = FaissVectors.load(tmp_path / "vectors.faiss", settings(factory))
+    assert loaded.search(CROWD[:5], 4) == built.search(CROWD[:5], 4)
+
+
+def test_several_queries_are_answered_in_order_and_zero_finds_nothing() -> None:
+    built = FaissVectors.build(BY_HAND, settings())
+    queries = np.array([[0, 1], [0, 0], [1, 0]], np.float32)
+    found = built.search(queries, 1)
+    assert [[place for place, _ in hits] for hits in found] == [[1], [], [0]]
+
+
+def test_a_query_of_another_dimension_says_so() -> None:
+    built = FaissVectors.build(BY_HAND, settings())
+    with pytest.raises(IndexStateError, match=r"3 dimensions, the index 2: .* Run 'rag-lab ingest'"):
+        built.search(np.ones((1, 3), np.float32), 1)
+
+
+@pytest.mark.parametrize("factory", ["Nonsense", "", "IVF500,Flat", "PQ3"])
+def test_a_factory_that_does_not_work_is_a_settings_error(factory: str) -> None:
+    with pytest.raises(SettingsError, match=r"index_factory .* 120 vectors of 8 dimensions: .*Flat"):
+        FaissVectors.build(CROWD, settings(factory))
+
+
+def test_a_missing_or_damaged_file_says_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.faiss"
+    with pytest.raises(IndexStateError, match=r"vectors\.faiss .* Run 'rag-lab ingest'"):
+        FaissVectors.load(file, settings())
+    FaissVectors.build(CROWD, settings()).save(file)
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(IndexStateError, match=r"vectors\.faiss .* Run 'rag-lab ingest'"):
+        FaissVectors.load(file, settings())
