@@ -12,10 +12,11 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -39,25 +40,37 @@ class _YamlSection(PydanticBaseSettingsSource):
         file = _config_file()
         if not file.is_file():
             return {}
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        if not isinstance(loaded, dict):
+        section = _sections(file).get(self.settings_cls.section) or {}  # type: ignore[attr-defined]
+        if not isinstance(section, dict):
             raise SettingsError(
-                f"{file.name} holds a {type(loaded).__name__}; expected sections such as 'index:'."
+                f"{file.name}: {self.settings_cls.section} is {section!r}; "  # type: ignore[attr-defined]
+                "expected settings below it."
             )
-        unknown = sorted(set(loaded) - set(SECTIONS))
-        if unknown:
-            raise SettingsError(
-                f"{file.name} has no section {unknown[0]!r}; sections are {', '.join(SECTIONS)}."
-            )
-        section = loaded.get(self.settings_cls.section) or {}  # type: ignore[attr-defined]
         fields = set(self.settings_cls.model_fields)
-        wrong = sorted(set(section) - fields)
+        wrong = sorted(map(str, set(section) - fields))
         if wrong:
             raise SettingsError(
                 f"{file.name}: {self.settings_cls.section} has no setting {wrong[0]!r}; "  # type: ignore[attr-defined]
                 f"it has {', '.join(sorted(fields))}."
             )
         return section
+
+
+def _sections(file: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{file.name} is no readable YAML: {error}.") from None
+    if not isinstance(loaded, dict):
+        raise SettingsError(
+            f"{file.name} holds a {type(loaded).__name__}; expected sections such as 'index:'."
+        )
+    unknown = sorted(map(str, set(loaded) - set(SECTIONS)))
+    if unknown:
+        raise SettingsError(
+            f"{file.name} has no section {unknown[0]!r}; sections are {', '.join(SECTIONS)}."
+        )
+    return loaded
 
 
 class StageSettings(BaseSettings):
@@ -67,7 +80,19 @@ class StageSettings(BaseSettings):
     operational: ClassVar[frozenset[str]] = frozenset()
     """Fields that change how work is done, not what comes out: left out of the fingerprint."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env")
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_file=".env", populate_by_name=True
+    )
+
+    def __init__(self, **values: Any) -> None:
+        # 'extra' must be ignored for .env, where the stages share one prefix; a keyword is ours.
+        wrong = sorted(set(values) - set(type(self).model_fields))
+        if wrong:
+            raise SettingsError(
+                f"{self.section} has no setting {wrong[0]!r}; "
+                f"it has {', '.join(sorted(type(self).model_fields))}."
+            )
+        super().__init__(**values)
 
     @classmethod
     def settings_customise_sources(
@@ -99,6 +124,15 @@ def fingerprint_of(value: Any) -> str:
     """Twelve hex digits that name plain data, the same in every process."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _without_login(base_url: str) -> str:
+    if "@" in urlsplit(base_url).netloc:
+        raise ValueError("holds a login; put the key into API_KEY instead")
+    return base_url
+
+
+BaseUrl = Annotated[str, AfterValidator(_without_login)]
 
 
 class PathSettings(StageSettings):
@@ -134,12 +168,12 @@ class EmbedSettings(StageSettings):
     model_config = SettingsConfigDict(env_prefix="RAG_LAB_EMBED_")
 
     model: str = Field(default="", description="model name at the provider; empty: local LSA")
-    base_url: str = Field(
+    base_url: BaseUrl = Field(
         default="", description="OpenAI-compatible endpoint, e.g. http://localhost:11434/v1"
     )
     api_key: SecretStr = Field(
         default=SecretStr(""),
-        validation_alias=AliasChoices("api_key", "RAG_LAB_EMBED_API_KEY", "OPENAI_API_KEY"),
+        validation_alias=AliasChoices("RAG_LAB_EMBED_API_KEY", "OPENAI_API_KEY"),
         description="the provider's key; local servers need none",
     )
     dimensions: int | None = Field(default=None, gt=0, description="asked of the provider if set")
@@ -156,10 +190,10 @@ class LLMSettings(StageSettings):
     model_config = SettingsConfigDict(env_prefix="RAG_LAB_LLM_")
 
     model: str = Field(default="", description="model name at the provider; empty: extractive")
-    base_url: str = Field(default="", description="OpenAI-compatible endpoint")
+    base_url: BaseUrl = Field(default="", description="OpenAI-compatible endpoint")
     api_key: SecretStr = Field(
         default=SecretStr(""),
-        validation_alias=AliasChoices("api_key", "RAG_LAB_LLM_API_KEY", "OPENAI_API_KEY"),
+        validation_alias=AliasChoices("RAG_LAB_LLM_API_KEY", "OPENAI_API_KEY"),
         description="the provider's key; local servers need none",
     )
     temperature: float = Field(default=0.0, ge=0, le=2)
@@ -290,17 +324,15 @@ def load_settings(**sections: Mapping[str, Any]) -> Settings:
 
 def _stage(name: str, values: Mapping[str, Any]) -> StageSettings:
     stage = _STAGES[name]
-    wrong = sorted(set(values) - set(stage.model_fields))
-    if wrong:
-        raise SettingsError(
-            f"{name} has no setting {wrong[0]!r}; it has {', '.join(sorted(stage.model_fields))}."
-        )
     try:
         return stage(**values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        secret = "KEY" in where.upper() or "login" in first["msg"]
+        given = "what is not shown here" if secret else repr(first["input"])
+        variable = where if secret else f"{stage.model_config['env_prefix']}{where}".upper()
         raise SettingsError(
-            f"{name}.{where}: {first['msg']}, got {first['input']!r}. "
-            f"Set it by keyword, by {stage.model_config['env_prefix']}{where.upper()} or in YAML."
+            f"{name}.{where}: {first['msg']}, got {given}. "
+            f"Set it by keyword, by {variable} or in YAML."
         ) from None

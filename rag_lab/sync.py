@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -34,7 +35,8 @@ def _in_thread(coroutine: Coroutine[Any, Any, T]) -> T:
         except BaseException as error:  # handed to the caller below, KeyboardInterrupt too
             failures.append(error)
 
-    thread = threading.Thread(target=work, name="rag-lab-run-sync")
+    context = contextvars.copy_context()  # tracing and settings in context follow the call
+    thread = threading.Thread(target=context.run, args=(work,), name="rag-lab-run-sync")
     thread.start()
     thread.join()
     if failures:

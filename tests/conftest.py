@@ -74,6 +74,7 @@ def write(tmp_path: Path) -> Write:
             content = json.dumps(content, indent=1 if name.startswith("indented") else None)
         data = content if isinstance(content, bytes) else content.encode()
         path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         return path
 

@@ -50,6 +50,7 @@ class Provider:
         refuse: a request for which this is true gets HTTP 400.
         asked: every request, in the order of arrival.
         heard: called in the server's thread with each request before it is answered.
+        keep_alive: leave it to the client to close its connections.
     """
 
     dimensions: int = 48
@@ -59,6 +60,8 @@ class Provider:
     refuse: Callable[[dict[str, Any]], bool] = lambda body: False
     asked: list[Asked] = field(default_factory=list)
     heard: Callable[[Asked], None] = lambda asked: None
+    keep_alive: bool = False
+    connections: set[asyncio.Transport] = field(default_factory=set)
 
     @property
     def base_url(self) -> str:
@@ -71,11 +74,18 @@ class Provider:
         return Counter(t for a in self.asked if "input" in a.body for t in inputs(a.body))
 
     @property
+    def open_connections(self) -> int:
+        """Connections that neither side has closed."""
+        return sum(not transport.is_closing() for transport in self.connections)
+
+    @property
     def calls(self) -> int:
         """Requests that came in."""
         return len(self.asked)
 
-    def environment(self, stage: str = "EMBED", model: str = "words", **more: str) -> dict[str, str]:
+    def environment(
+        self, stage: str = "EMBED", model: str = "words", **more: str
+    ) -> dict[str, str]:
         """Variables that configure a stage (EMBED or LLM) for this provider."""
         chosen = {"MODEL": model, "BASE_URL": self.base_url, "API_KEY": KEY, **more}
         return {f"RAG_LAB_{stage}_{name}": value for name, value in chosen.items()}
@@ -99,6 +109,7 @@ class Provider:
     async def _serve(self, ready: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application(client_max_size=2**26)
+        app.on_response_prepare.append(self._finish)
         app.router.add_post("/v1/embeddings", self._embeddings)
         app.router.add_post("/v1/chat/completions", self._chat)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -110,8 +121,14 @@ class Provider:
         await self._stop.wait()
         await runner.cleanup()
 
+    async def _finish(self, request: web.Request, response: web.StreamResponse) -> None:
+        if not self.keep_alive:
+            response.force_close()
+
     async def _receive(self, request: web.Request) -> tuple[dict[str, Any], int | str]:
         body = await request.json()
+        assert request.transport is not None
+        self.connections.add(request.transport)  # type: ignore[arg-type]
         asked = Asked(request.path, body, request.headers.get("Authorization", ""))
         self.asked.append(asked)
         self.heard(asked)

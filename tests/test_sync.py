@@ -79,7 +79,6 @@ def test_none_is_a_result(inside: bool) -> None:
         assert run_sync(nothing()) is None
 
 
-@pytest.mark.xfail(strict=True, reason="the thread starts with an empty context")
 async def test_context_variables_reach_the_coroutine() -> None:
     run_id = contextvars.ContextVar("run_id", default="none")
     run_id.set("r1")

@@ -31,7 +31,9 @@ def read_asked(path: Path) -> Iterator[Asked]:
         number, line = item
         if not line.strip():
             continue
-        yield _from_json(line, path.name, number) if as_json else _from_text(line, path, number)
+        asked = _from_json(line, path.name, number) if as_json else _from_text(line, path, number)
+        if asked.text:
+            yield asked
 
 
 def _from_json(line: bytes, file: str, number: int) -> Asked:
@@ -42,7 +44,7 @@ def _from_json(line: bytes, file: str, number: int) -> Asked:
     text = clean_text(str(row.get("text") or row.get("question") or ""))
     if not text:
         raise CorpusError(f"{file}:{number}: no question; expected 'text' or 'question'.")
-    return Asked(str(row.get("id") or number), text)
+    return Asked(str(row.get("id", number)), text)
 
 
 def _from_text(line: bytes, path: Path, number: int) -> Asked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from rag_lab.corpora.files import clean_text, open_binary, read_json_lines
+from rag_lab.corpora.files import (
+    BOM,
+    DAMAGE,
+    clean_text,
+    open_binary,
+    read_json_lines,
+    read_whole,
+)
 from rag_lab.errors import Rejection
 
 if TYPE_CHECKING:
@@ -164,8 +172,8 @@ def read_anime(path: Path) -> Iterator[Document | Rejection]:
 def _form_of(path: Path) -> str:
     with open_binary(path) as stream:
         try:
-            head = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
-        except OSError:
+            head = stream.read(4096).removeprefix(BOM).lstrip()
+        except DAMAGE:
             return "lines"  # the line reader reports the damage with its place
     if re.match(rb'\{\s*"AniDB_Anime"\s*:', head):
         return "shoko"
@@ -180,6 +188,8 @@ def _shoko_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejection]:
     number = 0
     with open_binary(path) as stream:
         try:
+            if stream.read(len(BOM)) != BOM:
+                stream.seek(0)
             for row in ijson.items(stream, "AniDB_Anime.item", use_float=True):
                 number += 1
                 if isinstance(row, dict):
@@ -187,13 +197,18 @@ def _shoko_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejection]:
                 else:
                     kind = type(row).__name__
                     yield Rejection(path.name, number, f"expected a JSON object, got {kind}")
-        except (ijson.JSONError, OSError, EOFError, UnicodeDecodeError) as error:
+        except (ijson.JSONError, UnicodeDecodeError, *DAMAGE) as error:
             yield Rejection(path.name, number + 1, f"malformed JSON from here on: {error}")
+            return
+    if not number:
+        yield Rejection(path.name, 1, "AniDB_Anime holds no record; expected a list of objects")
 
 
 def _anidb_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejection]:
-    with open_binary(path) as stream:
-        content = stream.read()
+    content = read_whole(path)
+    if isinstance(content, Rejection):
+        yield content
+        return
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
@@ -212,7 +227,7 @@ def show_from(row: Mapping[str, Any], file: str, line: int) -> ShowDoc | Rejecti
         if key in row:
             try:
                 show = make(row)
-            except (TypeError, ValueError, KeyError, AttributeError) as error:
+            except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
                 return Rejection(file, line, f"unusable value: {error}", str(row.get(key)))
             if show.main_title:
                 return show
@@ -376,6 +391,8 @@ def _text(value: Any) -> str:
 
 
 def _texts(values: Any) -> tuple[str, ...]:
+    if isinstance(values, str):
+        values = [values]
     return tuple(text for value in values or () if (text := _text(value)))
 
 
@@ -390,7 +407,12 @@ def _whole(value: Any) -> int | None:
 
 
 def _number(value: Any) -> float | None:
-    return None if value in (None, "") else float(value)
+    if value in (None, ""):
+        return None
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no number")
+    return number
 
 
 def _rating_of_1000(value: Any) -> float | None:
@@ -400,7 +422,7 @@ def _rating_of_1000(value: Any) -> float | None:
 
 def _date(value: Any) -> str:
     text = _text(value)
-    return text[:10] if re.match(r"\d{4}-\d{2}-\d{2}", text) else ""
+    return text[:10] if re.match(r"(?!0000)\d{4}-\d{2}-\d{2}", text) else ""
 
 
 def _year(value: Any) -> int | None:

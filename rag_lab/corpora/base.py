@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections import Counter
@@ -101,6 +100,8 @@ class Corpus:
 
 def _check(document: Document, first_seen: dict[str, str]) -> Document | Rejection:
     where = document.metadata.get("source_file", ""), int(document.metadata.get("source_line", 0))
+    if not document.id_.strip():
+        return Rejection(*where, "empty id")
     if document.id_ in first_seen:
         reason = f"duplicate id; first at {first_seen[document.id_]}"
         return Rejection(*where, reason, document.id_)
@@ -156,11 +157,11 @@ def questions_on(corpus: Corpus, other: Corpus) -> Corpus:
 
 
 def fingerprint_files(reader: str, language: str, paths: Iterable[Path]) -> str:
-    """Names the content of corpus files as read by a reader; file names do not matter."""
+    """Names the content of corpus files as read by a reader; a reader may take ids from names."""
     digests = []
     for path in paths:
         with path.open("rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+            digests.append([path.name, hashlib.file_digest(stream, "sha256").hexdigest()])
     return fingerprint_of([reader, language, digests])
 
 
@@ -177,7 +178,7 @@ def read_questions(path: Path) -> tuple[Question, ...]:
         number, row = item
         try:
             questions.append(question_from(row))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CorpusError(f"{path.name}:{number}: no usable question ({error!r}).") from None
     twice = [key for key, count in Counter(q.id for q in questions).items() if count > 1]
     if twice:
@@ -186,20 +187,39 @@ def read_questions(path: Path) -> tuple[Question, ...]:
 
 
 def question_from(row: Mapping[str, Any]) -> Question:
-    """Makes a question from its JSON row."""
+    """Makes a question from its JSON row.
+
+    Raises:
+        KeyError: `id` or `text` is missing.
+        ValueError: one of them is empty, or ids are not a list.
+    """
     return Question(
-        id=str(row["id"]),
-        text=str(row["text"]),
+        id=_stated(row, "id"),
+        text=_stated(row, "text"),
         kind=str(row.get("kind", "factual")),
         answer=str(row.get("answer", "")),
-        relevant_ids=tuple(row.get("relevant_ids", ())),
-        relevant_groups=tuple(row.get("relevant_groups", ())),
+        relevant_ids=_strings(row, "relevant_ids"),
+        relevant_groups=_strings(row, "relevant_groups"),
         parts=tuple(
-            Part(str(part["text"]), tuple(part.get("relevant_ids", ())))
-            for part in row.get("parts", ())
+            Part(_stated(part, "text"), _strings(part, "relevant_ids"))
+            for part in row.get("parts") or ()
         ),
-        answer_contains=tuple(row.get("answer_contains", ())),
+        answer_contains=_strings(row, "answer_contains"),
     )
+
+
+def _stated(row: Mapping[str, Any], key: str) -> str:
+    value = row[key]
+    if value is None or not str(value).strip():
+        raise ValueError(f"{key} is empty")
+    return str(value)
+
+
+def _strings(row: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    values = row.get(key) or ()
+    if isinstance(values, str):
+        raise ValueError(f"{key} is {values!r}; expected a list")
+    return tuple(str(value) for value in values)
 
 
 def read_qrels(path: Path) -> dict[str, dict[str, int]]:
@@ -209,16 +229,19 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
         CorpusError: a line has another form.
     """
     qrels: dict[str, dict[str, int]] = {}
-    with path.open(encoding="utf-8", newline="") as stream:
-        for number, row in enumerate(csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
-            try:
-                question_id, _, document_id, grade = row
-                qrels.setdefault(question_id, {})[document_id] = int(grade)
-            except ValueError:
-                raise CorpusError(
-                    f"{path.name}:{number}: expected 'question <tab> 0 <tab> document <tab> grade',"
-                    f" got {row!r}."
-                ) from None
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path.name} is not UTF-8 (byte {error.start}).") from None
+    for number, line in enumerate(lines, 1):
+        try:
+            question_id, _, document_id, grade = line.split("\t")
+            qrels.setdefault(question_id, {})[document_id] = int(grade)
+        except ValueError:
+            raise CorpusError(
+                f"{path.name}:{number}: expected 'question <tab> 0 <tab> document <tab> grade', "
+                f"got {line!r}."
+            ) from None
     return qrels
 
 

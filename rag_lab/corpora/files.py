@@ -15,6 +15,9 @@ from rag_lab.errors import CorpusError, Rejection
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
+BOM = b"\xef\xbb\xbf"
+DAMAGE = (OSError, EOFError, zlib.error)
+"""What reading a truncated or corrupt file raises."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff]")
 
 
@@ -35,6 +38,15 @@ def open_binary(path: Path) -> IO[bytes]:
         raise CorpusError(f"cannot open {path}: {error.strerror}. Check the path.") from error
 
 
+def read_whole(path: Path) -> bytes | Rejection:
+    """A whole file without its byte-order mark, or why it cannot be read."""
+    with open_binary(path) as stream:
+        try:
+            return stream.read().removeprefix(BOM)
+        except DAMAGE as error:
+            return Rejection(path.name, 1, f"file is damaged: {error}")
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, bytes] | Rejection]:
     """Yields (line number from 1, line) pairs; one over 16 MiB is rejected, not held."""
     with open_binary(path) as stream:
@@ -49,7 +61,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes] | Rejection]:
                         path.name, number, f"line of {size:,} bytes; at most {MAX_LINE_BYTES:,}"
                     )
                     continue
-            except (OSError, EOFError, zlib.error) as error:
+            except DAMAGE as error:
                 yield Rejection(path.name, number, f"file is damaged from here on: {error}")
                 return
             if not line:

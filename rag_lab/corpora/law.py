@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from rag_lab.corpora.files import clean_text, read_json_lines
+from rag_lab.corpora.files import clean_text, read_json_lines, read_whole
 from rag_lab.corpora.statute import Article, definition_items, split_ayat, split_statute
 from rag_lab.errors import Rejection
 
@@ -86,7 +86,7 @@ def read_law_text(path: Path) -> Iterator[Document | Rejection]:
     JSON lines hold one statute a row (`doc`, `text`, and `type`, `number`, `year`, `title` where
     known). A `.txt` file is one statute, named by its file name, e.g. `uu-2007-40.txt`.
     """
-    if path.name.endswith((".txt", ".md")):
+    if _is_plain(path):
         yield from _documents(_articles_of_file(path), path.name, 1)
         return
     yield from _read(path, _articles_of_row)
@@ -98,9 +98,13 @@ def read_provisions(path: Path) -> Iterator[Document | Rejection]:
     Fields: `jenis_dokumen`, `nomor`, `tahun`, `judul`, `tentang`, `bab`, `pasal`, `text`. Ids
     follow the other readers: `uu-2007-40#pasal-7`, with `.2` and on for further pieces of one.
     """
+    content = read_whole(path)
+    if isinstance(content, Rejection):
+        yield content
+        return
     try:
-        rows = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
+        rows = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
         yield Rejection(path.name, 1, f"malformed JSON: {error}")
         return
     if not isinstance(rows, list):
@@ -193,9 +197,16 @@ def _articles_of_row(row: Mapping[str, Any]) -> list[Pasal]:
     return _articles(doc, str(row.get("title") or ""), str(row["text"] or ""))
 
 
+def _is_plain(path: Path) -> bool:
+    return Path(path.name.removesuffix(".gz")).suffix in (".txt", ".md")
+
+
 def _articles_of_file(path: Path) -> list[Pasal] | str:
+    content = read_whole(path)
+    if isinstance(content, Rejection):
+        return content.reason
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = content.decode()
     except UnicodeDecodeError as error:
         return f"not UTF-8 (byte {error.start})"
     doc = path.name.split(".")[0].lower()

@@ -65,7 +65,8 @@ def _law_questions(file: str) -> Callable[[Path], tuple[Question, ...]]:
 
 def _omnibus_questions(folder: Path) -> tuple[Question, ...]:
     """Gold is a regulation such as `UU 40/2007`, so it judges statutes, not articles."""
-    rows = orjson.loads((folder / "golden_qa_001_210.json").read_bytes())
+    file = folder / "golden_qa_001_210.json"
+    rows = orjson.loads(file.read_bytes()) if file.is_file() else []
     return tuple(
         Question(
             id=str(row["id"]),
@@ -90,7 +91,9 @@ def _vaswani_questions(folder: Path) -> tuple[Question, ...]:
         if row["rel"]:
             gold.setdefault(str(row["qid"]), []).append(str(row["docno"]))
     return tuple(
-        Question(str(row["qid"]), str(row["query"]), relevant_ids=tuple(gold[str(row["qid"])]))
+        Question(
+            str(row["qid"]), str(row["query"]), relevant_ids=tuple(gold.get(str(row["qid"]), ()))
+        )
         for row in _rows(folder / "queries.jsonl.gz")
     )
 

@@ -153,8 +153,8 @@ def add_corpus(
             )
         write_rejections(staging / "rejected.jsonl", rejected)
         target = settings.data_folder / name
-        if target.exists():
-            shutil.rmtree(target)
+        if target.exists():  # out of the way by a rename, so that a kill here loses neither
+            target.rename(Path(scratch) / "replaced")
         staging.rename(target)
     return load_corpus(name, settings), count, rejected
 
@@ -188,8 +188,11 @@ def _folder_of(name: str, paths: PathSettings) -> Path:
 
 
 def _layout_of_card(card: Path) -> Layout:
-    match = _FRONT_MATTER.match(card.read_text(encoding="utf-8"))
-    fields = yaml.safe_load(match.group(1)) if match else None
+    try:
+        match = _FRONT_MATTER.match(card.read_text(encoding="utf-8"))
+        fields = yaml.safe_load(match.group(1)) if match else None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CorpusError(f"{card} cannot be read: {error}.") from None
     if not isinstance(fields, dict) or not {"language", "reader", "documents"} <= set(fields):
         raise CorpusError(
             f"{card} needs a front matter with language, reader and documents "
@@ -197,6 +200,11 @@ def _layout_of_card(card: Path) -> Layout:
         )
     if fields["reader"] not in READERS:
         raise CorpusError(f"{card}: no reader {fields['reader']!r}; there is {', '.join(READERS)}.")
+    if not isinstance(fields["documents"], list) or not fields["documents"]:
+        raise CorpusError(
+            f"{card}: documents is {fields['documents']!r}; expected a list such as "
+            "[documents.jsonl]."
+        )
     return Layout(
         reader=str(fields["reader"]),
         language=str(fields["language"]),
@@ -277,14 +285,14 @@ def _fill(
 ) -> None:
     names = []
     for number, file in enumerate(files, 1):
-        copied = (
-            file.name if len({f.name for f in files}) == len(files) else f"{number}-{file.name}"
-        )
-        shutil.copyfile(file, folder / copied)
-        names.append(copied)
-    for source, kept in ((questions, "questions.jsonl"), (qrels, "qrels.tsv")):
+        # A reader may take ids from a file's name, so a name is kept even if it comes twice.
+        kept = Path("documents", str(number), file.name)
+        (folder / kept).parent.mkdir(parents=True)
+        shutil.copyfile(file, folder / kept)
+        names.append(kept.as_posix())
+    for source, name in ((questions, "questions.jsonl"), (qrels, "qrels.tsv")):
         if source is not None:
-            shutil.copyfile(source, folder / kept)
+            shutil.copyfile(source, folder / name)
     fields = {"name": folder.name, "language": language, "reader": reader, "documents": names}
     front = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     about = "Registered with `rag-lab data add`. Not described yet."

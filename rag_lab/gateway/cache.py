@@ -39,60 +39,92 @@ class VectorCache:
         self.path = path
         self.set_aside: Path | None = None
         self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = self._connect()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
-                raise ModelError(
-                    f"the vector cache {path} cannot be opened: {error}. Is the disk full or the "
-                    "folder not writable? Set RAG_LAB_CACHE to another one."
-                ) from error
-            self._set_aside()
-            self._connection = self._connect()
+        except (sqlite3.OperationalError, OSError) as error:
+            raise ModelError(
+                f"the vector cache {path} cannot be opened: {error}. Is the disk full or the "
+                "folder not writable? Set RAG_LAB_CACHE to another one."
+            ) from error
+        except sqlite3.DatabaseError:
+            self._start_anew()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=60, check_same_thread=False)
         try:
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA synchronous=FULL")  # 'kept' must outlive a power cut too
             connection.execute(_SCHEMA)
-            connection.execute("SELECT count(*) FROM (SELECT 1 FROM vectors LIMIT 1)").fetchone()
+            connection.execute("SELECT key, vector FROM vectors LIMIT 1").fetchone()
             connection.commit()
         except sqlite3.DatabaseError:
             connection.close()
             raise
         return connection
 
-    def _set_aside(self) -> None:
-        target = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
+    def _start_anew(self) -> None:
+        """Sets the damaged file aside and opens a new one."""
+        moment = int(time.time())
+        target = self.path.with_name(f"{self.path.name}.damaged-{moment}")
+        while target.exists():
+            moment += 1
+            target = self.path.with_name(f"{self.path.name}.damaged-{moment}")
         self.path.rename(target)
         for ending in ("-wal", "-shm"):
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
         self.set_aside = target
+        self._connection = self._connect()
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """The vectors known among the keys."""
-        found: dict[bytes, np.ndarray] = {}
+        """The vectors known among the keys; none, if the file turns out to be damaged."""
         with self._lock:
-            for start in range(0, len(keys), _LOOKUP):
-                some = keys[start : start + _LOOKUP]
-                marks = ",".join("?" * len(some))
-                rows = self._connection.execute(
-                    f"SELECT key, vector FROM vectors WHERE key IN ({marks})", some
-                )
-                found.update((key, np.frombuffer(blob, np.float32)) for key, blob in rows)
+            try:
+                return self._found(keys)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                self._connection.close()
+                self._start_anew()
+                return {}
+
+    def _found(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
+        found: dict[bytes, np.ndarray] = {}
+        for start in range(0, len(keys), _LOOKUP):
+            some = keys[start : start + _LOOKUP]
+            marks = ",".join("?" * len(some))
+            rows = self._connection.execute(
+                f"SELECT key, vector FROM vectors WHERE key IN ({marks})", some
+            )
+            found.update((key, np.frombuffer(blob, np.float32)) for key, blob in rows)
         return found
 
     def put(self, keys: Sequence[bytes], vectors: np.ndarray) -> None:
-        """Keeps one vector a key; they are on disk when this returns."""
+        """Keeps one vector a key; they are on disk when this returns.
+
+        Raises:
+            ModelError: the disk is full or the file cannot be written.
+        """
         blobs: Iterable[bytes] = (
             np.ascontiguousarray(row, np.float32).tobytes() for row in vectors
         )
-        with self._lock, self._connection:
-            self._connection.executemany(
-                "INSERT OR IGNORE INTO vectors VALUES (?, ?)", zip(keys, blobs, strict=True)
-            )
+        rows = list(zip(keys, blobs, strict=True))
+        with self._lock:
+            try:
+                self._keep(rows)
+            except sqlite3.OperationalError as error:
+                raise ModelError(
+                    f"the vector cache {self.path} cannot be written: {error}. Free some space or "
+                    "set RAG_LAB_CACHE to another folder."
+                ) from error
+            except sqlite3.DatabaseError:
+                self._connection.close()
+                self._start_anew()
+                self._keep(rows)
+
+    def _keep(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        with self._connection:
+            self._connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
 
     def __len__(self) -> int:
         with self._lock:

@@ -68,7 +68,7 @@ async def run_notebook(source: Path, parameters: Mapping[str, Any], runs: Path) 
     folder = runs / run_id
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    state, error = await asyncio.to_thread(_execute, source, folder, parameters)
+    state, error = await asyncio.to_thread(_with_own_loop, source, folder, parameters)
     _clean(folder / "notebook.ipynb")
     run = NotebookRun(
         run_id=run_id,
@@ -80,7 +80,7 @@ async def run_notebook(source: Path, parameters: Mapping[str, Any], runs: Path) 
         error=error,
         figures=_figures(folder / "notebook.ipynb"),
         versions=_versions(),
-        settings=load_settings().public(),
+        settings={k: v for k, v in load_settings().public().items() if k != "paths"},
         revision=_revision(source.parent),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -93,6 +93,20 @@ async def run_notebook(source: Path, parameters: Mapping[str, Any], runs: Path) 
 def _run_id(source: Path, parameters: Mapping[str, Any]) -> str:
     moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     return f"{moment}-{source.stem}-{fingerprint_of(dict(parameters))[:6]}"
+
+
+def _with_own_loop(
+    source: Path, folder: Path, parameters: Mapping[str, Any]
+) -> tuple[RunState, str]:
+    """The kernel client would make a loop for this thread by itself, and never close it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        return _execute(source, folder, parameters)
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+        asyncio.set_event_loop(None)
 
 
 def _execute(source: Path, folder: Path, parameters: Mapping[str, Any]) -> tuple[RunState, str]:

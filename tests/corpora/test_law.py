@@ -174,7 +174,6 @@ def test_a_statute_in_another_encoding_or_without_articles_is_rejected(write: An
     assert said == "uu-2031-98.txt:1: no Pasal found in the text"
 
 
-@pytest.mark.xfail(strict=True, reason="a packed .txt is read as JSON lines")
 def test_a_packed_statute_of_its_own_file(write: Any) -> None:
     found = documents(read_law_text(write("uu-2031-99.txt.gz", STATUTE)))
     assert [pasal.id_ for pasal in found] == ["uu-2031-99#pasal-1", "uu-2031-99#pasal-7"]
@@ -230,7 +229,6 @@ def test_another_form_than_a_list_is_rejected(write: Any, content: bytes, reason
 
 
 @pytest.mark.parametrize("name", ["list.json", "list.json.gz"])
-@pytest.mark.xfail(strict=True, reason="read_provisions reads neither a BOM nor .gz")
 def test_a_list_with_a_byte_order_mark_or_packed(write: Any, name: str) -> None:
     mark = b"" if name.endswith(".gz") else b"\xef\xbb\xbf"
     assert list(read_provisions(write(name, mark + b"[]"))) == []

@@ -121,13 +121,11 @@ def test_a_broken_question_file_is_named(paths: PathSettings, write: Any) -> Non
         load_corpus("vaswani")
 
 
-@pytest.mark.xfail(strict=True, reason="KeyError")
 def test_a_question_without_judgements_has_no_gold(paths: PathSettings, write: Any) -> None:
     vaswani(paths.data_folder, write, questions=b'{"qid": 1, "query": "?"}')
     assert not load_corpus("vaswani").question("1").answerable
 
 
-@pytest.mark.xfail(strict=True, reason="FileNotFoundError; other layouts do without")
 def test_provisions_without_their_questions_are_a_corpus(paths: PathSettings, write: Any) -> None:
     folder = paths.data_folder / "law_id_qa_omnibus"
     folder.mkdir()

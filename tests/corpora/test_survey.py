@@ -55,13 +55,7 @@ def test_a_damaged_memory_is_counted_anew(paths: PathSettings, content: bytes) -
     [
         ("card.md", b"# No front matter"),
         ("qrels.tsv", b"x"),
-        pytest.param(
-            "qrels.tsv",
-            b"\xe9",
-            marks=pytest.mark.xfail(
-                strict=True, reason="UnicodeDecodeError instead of CorpusError"
-            ),
-        ),
+        ("qrels.tsv", b"\xe9"),
     ],
 )
 def test_a_corpus_with_a_problem_does_not_hide_the_others(

@@ -47,7 +47,10 @@ def test_seams_are_lines_then_sentences_then_words() -> None:
 def test_a_long_document_is_several_nodes_of_one_document() -> None:
     text = "\n".join(f"Paragraph {number} of the long text." for number in range(20))
     nodes = split_document(document("long", "A title", text), 200)
-    assert [node.id for node in nodes] == ["long", *(f"long!piece-{n}" for n in range(2, len(nodes) + 1))]
+    assert [node.id for node in nodes] == [
+        "long",
+        *(f"long!piece-{n}" for n in range(2, len(nodes) + 1)),
+    ]
     assert {node.document_id for node in nodes} == {"long"}
     assert {node.names for node in nodes} == {("A title",)}
     assert " ".join(node.text for node in nodes).split() == text.split()

@@ -83,13 +83,17 @@ def test_several_queries_are_answered_in_order_and_zero_finds_nothing() -> None:
 
 def test_a_query_of_another_dimension_says_so() -> None:
     built = FaissVectors.build(BY_HAND, settings())
-    with pytest.raises(IndexStateError, match=r"3 dimensions, the index 2: .* Run 'rag-lab ingest'"):
+    with pytest.raises(
+        IndexStateError, match=r"3 dimensions, the index 2: .* Run 'rag-lab ingest'"
+    ):
         built.search(np.ones((1, 3), np.float32), 1)
 
 
 @pytest.mark.parametrize("factory", ["Nonsense", "", "IVF500,Flat", "PQ3"])
 def test_a_factory_that_does_not_work_is_a_settings_error(factory: str) -> None:
-    with pytest.raises(SettingsError, match=r"index_factory .* 120 vectors of 8 dimensions: .*Flat"):
+    with pytest.raises(
+        SettingsError, match=r"index_factory .* 120 vectors of 8 dimensions: .*Flat"
+    ):
         FaissVectors.build(CROWD, settings(factory))
 
 
