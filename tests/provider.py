@@ -123,6 +123,7 @@ class Provider:
 
     async def _finish(self, request: web.Request, response: web.StreamResponse) -> None:
         if not self.keep_alive:
+            response.headers["Connection"] = "close"
             response.force_close()
 
     async def _receive(self, request: web.Request) -> tuple[dict[str, Any], int | str]:

@@ -13,23 +13,26 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from rag_lab.corpora.analysis import Analyzer
 from rag_lab.corpora.base import Corpus, ReadCount, write_rejections
-from rag_lab.errors import CorpusError, Rejection
+from rag_lab.errors import CorpusError, ModelError, RecordError, Rejection
 from rag_lab.gateway.cache import VectorCache, cache_key
 from rag_lab.index.keyword import KeywordIndex, index_tokens
 from rag_lab.index.nodes import Node, NodeStore, NodeWriter, split_document
 from rag_lab.index.snapshot import (
     MANIFEST,
     IndexHome,
+    damaged_files,
     snapshot_id,
+    write_manifest,
     write_pointer,
 )
 from rag_lab.index.vectors import FaissVectors
@@ -39,6 +42,7 @@ from rag_lab.settings import IndexSettings, Settings, load_settings
 
 CACHE_FILE = "vectors.sqlite"
 _IN_FLIGHT = 8
+_LOCK_POLL_S = 0.1
 _FIT_IS_FRESH = 0.10
 _FIT_IS_USELESS = 0.50
 _SELF_CHECKS = 32
@@ -151,11 +155,22 @@ async def ingest(
         return await run.dry()
     run.home.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.home.lock_file)
-    await asyncio.to_thread(lock.acquire)
+    await _acquire(lock)
     try:
         return await run.make(refit)
     finally:
         lock.release()
+
+
+async def _acquire(lock: FileLock) -> None:
+    """Waits for another ingestion of the same corpus, in this process or another."""
+    while True:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            await asyncio.sleep(_LOCK_POLL_S)
+        else:
+            return
 
 
 class _Ingestion:
@@ -188,7 +203,7 @@ class _Ingestion:
             embedder = self.home.current_fit(self.settings)
         if embedder is not None:
             wanted = snapshot_id(self.corpus, self.settings, embedder)
-            if self.home.holds(wanted):
+            if await asyncio.to_thread(self._is_there, wanted):
                 return self._unchanged(wanted)
         self.home.prune(self.settings.keep_snapshots)
         staging = self.home.folder / f".building-{os.getpid()}"
@@ -200,7 +215,17 @@ class _Ingestion:
 
     async def _build(self, staging: Path, embedder: Embedder | None, refit: bool) -> IngestReport:
         staged = await self._timed("read", asyncio.to_thread(self._stage, staging))
-        nodes = NodeStore(staging)
+        with closing(NodeStore(staging)) as nodes:
+            return await self._build_from(staging, staged, nodes, embedder, refit)
+
+    async def _build_from(
+        self,
+        staging: Path,
+        staged: _Staged,
+        nodes: NodeStore,
+        embedder: Embedder | None,
+        refit: bool,
+    ) -> IngestReport:
         if self.models.embedder is None:
             previous = None if refit else embedder
             embedder = await self._timed(
@@ -208,13 +233,12 @@ class _Ingestion:
             )
         assert embedder is not None  # either configured or just fitted
         wanted = snapshot_id(self.corpus, self.settings, embedder)
-        if self.home.holds(wanted):  # a refit that came to the same fit
+        if await asyncio.to_thread(self._is_there, wanted):  # a refit came to the same fit
             return self._unchanged(wanted)
         vectors = await self._timed("embed", self._embed(staging, nodes, embedder))
         report = await self._timed(
             "index", asyncio.to_thread(self._index, staging, nodes, vectors, embedder, staged)
         )
-        nodes.close()
         return self._publish(staging, wanted, report)
 
     async def dry(self) -> IngestReport:
@@ -341,6 +365,7 @@ class _Ingestion:
                         dtype=np.float32,
                         shape=(len(nodes), rows.shape[1]),
                     )
+                _require_one_length({vectors.shape[1], rows.shape[1]}, embedder)
                 vectors[start:stop] = rows
                 self.progress(Progress("embed", stop, len(nodes), self.calls))
         finally:
@@ -373,6 +398,7 @@ class _Ingestion:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
+        _require_one_length({len(vector) for vector in found.values()}, embedder)
         return np.stack([found[key] for key in keys])
 
     def _index(
@@ -412,9 +438,7 @@ class _Ingestion:
             rejected=staged.rejected,
         )
         (staging / "vectors.npy").unlink()
-        (staging / MANIFEST).write_text(
-            json.dumps(self._manifest(report), indent=1, ensure_ascii=False), encoding="utf-8"
-        )
+        write_manifest(staging, self._manifest(report))
         self.progress(Progress("index", 2, 2))
         return report
 
@@ -449,11 +473,25 @@ class _Ingestion:
             stages_s=dict(self.stages_s),
         )
 
+    def _is_there(self, wanted: str) -> bool:
+        """Whether that snapshot exists and is whole; a damaged one is removed, and that is said."""
+        folder = self.home.snapshot(wanted)
+        if self.home.holds(wanted) and not (damaged := damaged_files(folder)):
+            return True
+        if folder.exists():
+            names = ", ".join(damaged) if self.home.holds(wanted) else MANIFEST
+            self.notes.append(f"the snapshot was damaged ({names}) and has been built anew.")
+            shutil.rmtree(folder)
+        return False
+
     def _unchanged(self, wanted: str) -> IngestReport:
         write_pointer(self.home.folder, wanted)
         folder = self.home.snapshot(wanted)
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         rows = (folder / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
+        rejected = tuple(Rejection(**json.loads(row)) for row in rows)
+        if self.strict and rejected:
+            raise RecordError(rejected[0])
         return IngestReport(
             corpus=self.corpus.name,
             snapshot=wanted,
@@ -468,7 +506,7 @@ class _Ingestion:
             from_cache=manifest["nodes"],
             problems=tuple(manifest["problems"]),
             failed=tuple(FailedNode(**row) for row in manifest["failed"]),
-            rejected=tuple(Rejection(**json.loads(row)) for row in rows),
+            rejected=rejected,
         )
 
     async def _timed(self, stage: str, work: Any) -> Any:
@@ -477,6 +515,15 @@ class _Ingestion:
             return await work
         finally:
             self.stages_s[stage] = round(time.perf_counter() - started, 3)
+
+
+def _require_one_length(lengths: set[int], embedder: Embedder) -> None:
+    if len(lengths) > 1:
+        raise ModelError(
+            f"{embedder.identity} gave vectors of {' and '.join(map(str, sorted(lengths)))} "
+            "dimensions: it is not the model that earlier vectors are from. Give it another "
+            f"name, or delete {CACHE_FILE} in the cache folder."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -521,7 +568,11 @@ def _misplaced(vectors: np.ndarray, built: FaissVectors, lengths: np.ndarray) ->
     if not len(places):
         return ["no vector is usable"]
     found = built.search(np.asarray(vectors[places]), 1)
-    lost = sum(not hits or hits[0][1] < 0.99 for hits in found)
+    # Equal texts have equal vectors, so another place is right if its vector is the same.
+    lost = sum(
+        not hits or float(vectors[hits[0][0]] @ vectors[place]) < 0.999 or hits[0][1] < 0.99
+        for place, hits in zip(places, found, strict=True)
+    )
     return [f"{lost} of {len(places)} vectors were not found by themselves"] if lost else []
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,9 +197,10 @@ class NodeStore:
     """The nodes of a snapshot, read from disk one by one: opening costs no memory."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._file = (folder / "nodes.jsonl").open("rb")
+        # Read at once: a later ingestion may delete the folder while this is open.
+        self._keys: dict[str, list[str]] = orjson.loads((folder / "nodes.keys.json").read_bytes())
         self._offsets = np.load(folder / "nodes.offsets.npy", mmap_mode="r", allow_pickle=False)
+        self._file = (folder / "nodes.jsonl").open("rb")
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -211,11 +211,6 @@ class NodeStore:
 
     def __iter__(self) -> Iterator[Node]:
         return (self[position] for position in range(len(self)))
-
-    @cached_property
-    def _keys(self) -> dict[str, list[str]]:
-        keys: dict[str, list[str]] = orjson.loads((self._folder / "nodes.keys.json").read_bytes())
-        return keys
 
     @property
     def ids(self) -> list[str]:

@@ -11,11 +11,13 @@ A snapshot is built in a folder of its own and renamed, so a reader sees all of 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,6 +121,36 @@ def write_pointer(folder: Path, name: str) -> None:
     scratch.replace(folder / CURRENT)
 
 
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes the manifest of a finished snapshot, with a digest of every other file."""
+    files = {name: digest for name, digest in sorted(_digests(folder).items()) if name != MANIFEST}
+    content = json.dumps({**manifest, "files": files}, indent=1, ensure_ascii=False)
+    (folder / MANIFEST).write_text(content, encoding="utf-8")
+
+
+def damaged_files(folder: Path) -> list[str]:
+    """Files of a snapshot that are missing, changed, or not its own."""
+    try:
+        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError):
+        return [MANIFEST]
+    found = _digests(folder)
+    found.pop(MANIFEST, None)
+    return sorted(
+        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+    )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    digests = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digests[path.relative_to(folder).as_posix()] = digest
+    return digests
+
+
 def _safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".") or "corpus"
 
@@ -144,19 +176,22 @@ class LabIndex:
     """
 
     def __init__(self, folder: Path, embedder: Embedder, settings: IndexSettings) -> None:
-        try:
-            self.manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise IndexStateError(
-                f"the snapshot {folder.name} cannot be read ({error}). Run 'rag-lab ingest'."
-            ) from None
         self.folder = folder
         self.embedder = embedder
-        self.analyzer = Analyzer(self.manifest["language"])
-        self.nodes = NodeStore(folder)
-        self.vectors = FaissVectors.load(folder / "vectors.faiss", settings)
-        self.keyword = KeywordIndex.load(folder / "keyword", len(self.nodes))
         self._columns: dict[str, list[Any]] = {}
+        with ExitStack() as undo:
+            try:
+                self.manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
+                self.analyzer = Analyzer(self.manifest["language"])
+                self.nodes = undo.enter_context(closing(NodeStore(folder)))
+                self.vectors = FaissVectors.load(folder / "vectors.faiss", settings)
+                self.keyword = KeywordIndex.load(folder / "keyword", len(self.nodes))
+            except (OSError, ValueError, KeyError, EOFError) as error:
+                raise IndexStateError(
+                    f"the snapshot {folder.name} cannot be read ({error}). "
+                    f"Run 'rag-lab ingest {folder.parent.name}': it is built anew."
+                ) from None
+            undo.pop_all()  # it is whole: the files stay open
 
     @property
     def id(self) -> str:

@@ -98,9 +98,9 @@ class SnapshotVectorStore(BasePydanticVectorStore):
         masks = []
         if query.filters is not None:
             masks.append(self._index.allowed(query.filters))
-        if query.doc_ids is not None:
+        if query.doc_ids:  # LlamaIndex passes an empty list for 'all'
             masks.append(np.isin(self._index.nodes.document_ids, query.doc_ids))
-        if query.node_ids is not None:
+        if query.node_ids:
             masks.append(np.isin(self._index.nodes.ids, query.node_ids))
         kept = [mask for mask in masks if mask is not None]
         return np.logical_and.reduce(kept) if kept else None

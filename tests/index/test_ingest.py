@@ -11,15 +11,15 @@ import warnings
 from pathlib import Path
 
 import pytest
-
 from provider import Provider
+from small import FRUITS, corpus_of, files_of, food
+
 from rag_lab.corpora import Corpus, add_corpus, load_corpus
 from rag_lab.errors import CorpusError, ModelError, RecordError
 from rag_lab.index import Progress, ingest, open_index
 from rag_lab.index.ingest import IngestReport
 from rag_lab.models import build_models
 from rag_lab.settings import PathSettings, load_settings
-from small import FRUITS, corpus_of, files_of, food
 
 
 async def run(corpus: Corpus, **options: bool) -> IngestReport:
@@ -27,10 +27,6 @@ async def run(corpus: Corpus, **options: bool) -> IngestReport:
     return await ingest(corpus, build_models(settings), settings, **options)
 
 
-LOCKED = pytest.mark.xfail(
-    run=False,  # it hangs
-    reason="the lock is thread-local, taken in a worker thread and not released from the loop's",
-)
 CHANGED = {**FRUITS, "apple": ("Apple", "The apple is now a green fruit of cool orchards.")}
 ADDED = {**FRUITS, "endive": ("Endive", "The endive is a bitter leaf of cool fruit orchards.")}
 REMOVED = {key: FRUITS[key] for key in ("apple", "banana", "durian")}
@@ -58,7 +54,6 @@ async def test_a_second_run_is_free(remote: Provider) -> None:
     assert (second.snapshot, second.nodes, second.count) == (first.snapshot, 4, first.count)
 
 
-@pytest.mark.xfail(strict=True, reason="OSError: a folder without manifest is in the way")
 async def test_deleting_the_index_costs_no_vector(remote: Provider) -> None:
     report = await run(food())
     manifest = Path(report.folder) / "manifest.json"
@@ -90,7 +85,7 @@ async def test_a_change_costs_its_own_vector_with_the_kept_fit(
 
 
 async def test_texts_that_are_alike_are_asked_once(remote: Provider) -> None:
-    rows = {key: ("Twin", "The same text.") for key in ("a", "b", "c")}
+    rows = dict.fromkeys(("a", "b", "c"), ("Twin", "The same text."))
     dry = await run(corpus_of(rows), dry_run=True)
     report = await run(corpus_of(rows))
     assert report.nodes == report.vectors == 3
@@ -121,7 +116,6 @@ async def test_refit_fits_anew() -> None:
     index.close()
 
 
-@pytest.mark.xfail(strict=True, reason="the staged nodes are left open")
 async def test_a_refit_to_the_same_fit_changes_nothing_and_closes_its_files() -> None:
     first = await run(food())
     with warnings.catch_warnings(record=True) as seen:
@@ -187,7 +181,6 @@ async def test_strict_stops_at_the_first_rejected_record(faulty: Corpus) -> None
         await run(faulty, strict=True)
 
 
-@pytest.mark.xfail(strict=True, reason="an unchanged snapshot is returned before --strict is read")
 async def test_strict_holds_for_a_corpus_that_was_ingested_before(faulty: Corpus) -> None:
     await run(faulty)
     with pytest.raises(RecordError, match=r"faulty\.jsonl:2"):
@@ -199,7 +192,6 @@ async def test_a_corpus_without_a_usable_record_is_an_error() -> None:
         await run(corpus_of({"a": ("", " ")}))
 
 
-@LOCKED
 async def test_a_failure_keeps_what_was_paid_for(remote: Provider) -> None:
     rows = {f"d{n}": (f"Title {n}", f"Text number {n}.") for n in range(10)}
     remote.faults.extend(["", 500, ""])
@@ -212,7 +204,6 @@ async def test_a_failure_keeps_what_was_paid_for(remote: Provider) -> None:
     assert sum((remote.texts - asked).values()) == report.embedded == 2
 
 
-@LOCKED
 async def test_two_ingestions_in_one_process_share_the_work(remote: Provider) -> None:
     reports = await asyncio.gather(run(food()), run(food()), run(corpus_of(ADDED)))
     assert all(report.complete for report in reports)

@@ -17,11 +17,11 @@ from llama_index.core.vector_stores.types import (
     MetadataFilters,
     VectorStoreQuery,
 )
+from small import FRUITS, indexed
 
 from rag_lab.errors import IndexStateError
 from rag_lab.index import LabIndex
 from rag_lab.index.store import SnapshotVectorStore
-from small import FRUITS, indexed
 
 
 @pytest.fixture
@@ -41,10 +41,6 @@ def any_of(*entries: Any, condition: str = "and") -> MetadataFilters:
 
 FRUIT, ROOT = is_("kind", "fruit"), is_("kind", "root")
 TITLES = is_("title", ["Apple", "Carrot"], "in")
-NARROWED_TO_NOTHING = pytest.mark.xfail(
-    strict=True,
-    reason="VectorStoreIndex passes node_ids=[] for 'all'; the store takes it for 'none'",
-)
 FILTERED = [
     (any_of(FRUIT), {"apple", "banana", "durian"}),
     (any_of(TITLES), {"apple", "carrot"}),
@@ -55,7 +51,6 @@ FILTERED = [
 ]
 
 
-@NARROWED_TO_NOTHING
 async def test_llama_index_retrieves_by_its_own_means(index: LabIndex) -> None:
     retriever = index.vector_index().as_retriever(similarity_top_k=2)
     found = await retriever.aretrieve("a yellow banana from warm valleys")
@@ -65,7 +60,6 @@ async def test_llama_index_retrieves_by_its_own_means(index: LabIndex) -> None:
     assert len(found) == 2
 
 
-@NARROWED_TO_NOTHING
 @pytest.mark.parametrize(("filters", "expected"), FILTERED)
 async def test_filters_decide_what_is_found(
     index: LabIndex, filters: MetadataFilters, expected: set[str]
@@ -81,7 +75,6 @@ async def test_a_filter_that_nothing_passes_finds_nothing(index: LabIndex) -> No
     assert await retriever.aretrieve("apple banana carrot durian") == []
 
 
-@NARROWED_TO_NOTHING
 def test_the_synchronous_way_finds_the_same() -> None:
     index = asyncio.run(indexed())
     found = index.vector_index().as_retriever(similarity_top_k=1).retrieve("orange root")
