@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from rag_lab import __version__
-from rag_lab.errors import RagLabError
+from rag_lab.errors import RagLabError, Rejection
 
 if TYPE_CHECKING:
     from rag_lab.asking import LabQueryEngine
@@ -420,21 +420,28 @@ def _ask_file(engine: LabQueryEngine, file: Path, show_context: bool, as_json: b
 
     failed = 0
     for asked in read_asked(file):
+        if isinstance(asked, Rejection):
+            failed += 1
+            _tell_failure({"id": f"{asked.file}:{asked.line}", "error": str(asked)}, as_json)
+            continue
         if not as_json:
             typer.secho(f"\n{asked.id}  {asked.text}", bold=True)
         try:
             answer = _run(engine.ask(asked.text))
         except RagLabError as error:
             failed += 1
-            if as_json:
-                typer.echo(
-                    json.dumps({"id": asked.id, "question": asked.text, "error": str(error)})
-                )
-            typer.secho(f"failed: {error}", fg=typer.colors.RED, err=True)
+            row = {"id": asked.id, "question": asked.text, "error": str(error)}
+            _tell_failure(row, as_json)
             continue
         _tell_answer(answer, show_context, as_json, {"id": asked.id})
     if failed:
         raise typer.Exit(2)
+
+
+def _tell_failure(row: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(row, ensure_ascii=False))
+    typer.secho(f"failed: {row['error']}", fg=typer.colors.RED, err=True)
 
 
 def _ask_interactively(engine: LabQueryEngine, show_context: bool, as_json: bool) -> None:

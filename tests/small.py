@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,18 @@ async def indexed(
     known = models or build_models(chosen)
     await ingest(made, known, chosen)
     return open_index(made, known, chosen)
+
+
+def failure_of(work: Callable[[], object]) -> tuple[Exception, list[str]]:
+    """The error that some work ends in, and warnings of what it left open."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        try:
+            work()
+        except Exception as caught:
+            error = caught.with_traceback(None)
+        gc.collect()
+    return error, [str(warning.message) for warning in seen]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -36,7 +36,6 @@ class Answerer(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     value: float
-    told: float
     order: tuple[int, int]
     statement: str
     passage: Passage
@@ -113,23 +112,37 @@ class ExtractiveAnswerer:
         weights: dict[str, float],
     ) -> list[_Candidate]:
         """The best statements, in reading order: telling ones, from well-ranked passages."""
-        candidates: list[_Candidate] = []
-        for rank, (node, passage, share) in enumerate(zip(nodes, passages, support, strict=True)):
-            if share < self._settings.min_support:
-                continue
-            # Words of the passage's own name say which passage, not which of its statements.
-            named = set(self._tokens(_name(node, passage)))
-            asked = {token: w for token, w in weights.items() if token not in named} or weights
-            for place, statement in enumerate(statements(passage.text)):
-                told = self._share(statement, asked)
-                value = told + share - _RANK_DISCOUNT * rank
-                candidates.append(_Candidate(value, told, (rank, place), statement, passage))
-        most_told = max(candidate.told for candidate in candidates)
-        telling = [
-            candidate for candidate in candidates if candidate.told >= _LEAST_OF_BEST * most_told
+        candidates = [
+            candidate
+            for rank, (node, passage, share) in enumerate(
+                zip(nodes, passages, support, strict=True)
+            )
+            if share >= self._settings.min_support
+            for candidate in self._candidates(rank, _name(node, passage), passage, share, weights)
         ]
-        best = sorted(telling, key=lambda c: (-c.value, c.order))
+        best = sorted(candidates, key=lambda c: (-c.value, c.order))
         return sorted(best[: self._settings.max_sentences], key=lambda c: c.order)
+
+    def _candidates(
+        self, rank: int, name: str, passage: Passage, share: float, weights: dict[str, float]
+    ) -> list[_Candidate]:
+        """The statements of one passage that tell something of what is asked."""
+        # Words of the passage's own name say which passage, not which of its statements.
+        named = set(self._tokens(name))
+        asked = {token: w for token, w in weights.items() if token not in named} or weights
+        pieces = statements(passage.text)
+        told = [self._share(piece, asked) for piece in pieces]
+        least = _LEAST_OF_BEST * max(told, default=0.0)
+        return [
+            _Candidate(
+                self._share(f"{name} {piece}", weights) + share - _RANK_DISCOUNT * rank,
+                (rank, place),
+                piece,
+                passage,
+            )
+            for place, piece in enumerate(pieces)
+            if told[place] >= least
+        ]
 
 
 def name_like(question: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rag_lab.corpora.files import clean_text, parse_object, read_lines
-from rag_lab.errors import CorpusError, Rejection
+from rag_lab.errors import Rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,37 +18,40 @@ class Asked:
     text: str
 
 
-def read_asked(path: Path) -> Iterator[Asked]:
-    """Yields the questions of a text or `.jsonl` file; blank lines are passed over.
+def read_asked(path: Path) -> Iterator[Asked | Rejection]:
+    """Yields the questions of a text or `.jsonl` file, or why a line is none.
+
+    Blank lines are passed over; one bad line does not keep the others from being asked.
 
     Raises:
-        CorpusError: the file cannot be opened, or a line is no question; the place is named.
+        CorpusError: the file cannot be opened.
     """
     as_json = ".jsonl" in path.suffixes
     for item in read_lines(path):
         if isinstance(item, Rejection):
-            raise CorpusError(str(item))
+            yield item
+            continue
         number, line = item
         if not line.strip():
             continue
-        asked = _from_json(line, path.name, number) if as_json else _from_text(line, path, number)
-        if asked.text:
+        asked = (_from_json if as_json else _from_text)(line, path.name, number)
+        if isinstance(asked, Rejection) or asked.text:
             yield asked
 
 
-def _from_json(line: bytes, file: str, number: int) -> Asked:
+def _from_json(line: bytes, file: str, number: int) -> Asked | Rejection:
     parsed = parse_object(line, file, number)
     if isinstance(parsed, Rejection):
-        raise CorpusError(str(parsed))
+        return parsed
     row = parsed[1]
     text = clean_text(str(row.get("text") or row.get("question") or ""))
     if not text:
-        raise CorpusError(f"{file}:{number}: no question; expected 'text' or 'question'.")
+        return Rejection(file, number, "no question; expected 'text' or 'question'")
     return Asked(str(row.get("id", number)), text)
 
 
-def _from_text(line: bytes, path: Path, number: int) -> Asked:
+def _from_text(line: bytes, file: str, number: int) -> Asked | Rejection:
     try:
         return Asked(str(number), clean_text(line.decode("utf-8-sig")))
     except UnicodeDecodeError as error:
-        raise CorpusError(f"{path.name}:{number}: not UTF-8 (byte {error.start}).") from None
+        return Rejection(file, number, f"not UTF-8 (byte {error.start})")

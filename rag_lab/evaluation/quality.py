@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rag_lab import __version__
+from rag_lab.asking import LabQueryEngine
 from rag_lab.corpora import Corpus, list_corpora, load_corpus
 from rag_lab.corpora.analysis import Analyzer
 from rag_lab.errors import SettingsError
@@ -31,7 +33,7 @@ from rag_lab.evaluation.ranking import (
 from rag_lab.index import LabIndex, ingest, open_index
 from rag_lab.index.keyword import KeywordIndex
 from rag_lab.index.nodes import split_document
-from rag_lab.records import Question
+from rag_lab.records import Answer, Question
 from rag_lab.retrieval import DenseRetriever, HybridRetriever, KeywordRetriever
 from rag_lab.settings import load_settings
 
@@ -270,6 +272,52 @@ def _hybrid_bars(figures: Figures) -> None:
         )
 
 
+async def _answers(figures: Figures, cache: Path) -> None:
+    """What the offline answerer says to the bundled questions, and when it refuses."""
+    for name in ("anime", "law_id"):
+        corpus = load_corpus(name)
+        index = await _indexed(corpus, cache)
+        engine = LabQueryEngine.over(index)
+        answers = {question.id: await engine.ask(question.text) for question in corpus.questions}
+        for measure, (asked, holds) in _ANSWER_MEASURES.items():
+            scored = {q: float(holds(q, answers[q.id])) for q in corpus.questions if asked(q)}
+            halves = {
+                half: [value for question, value in scored.items() if question.split == half]
+                for half in ("dev", "held_out")
+            }
+            figures.rows.append(
+                Figure(
+                    f"{name}-answers",
+                    "extractive",
+                    measure,
+                    round(statistics.fmean(scored.values()), 4),
+                    dev=round(statistics.fmean(halves["dev"]), 4),
+                    held_out=round(statistics.fmean(halves["held_out"]), 4),
+                    n=len(scored),
+                )
+            )
+        index.close()
+
+
+def _contains_all(question: Question, answer: Answer) -> bool:
+    said = answer.text.casefold()
+    return all(expected.casefold() in said for expected in question.answer_contains)
+
+
+def _cites_gold(question: Question, answer: Answer) -> bool:
+    return bool(set(answer.cited_ids) & set(question.relevant_ids))
+
+
+_ANSWER_MEASURES: dict[
+    str, tuple[Callable[[Question], bool], Callable[[Question, Answer], bool]]
+] = {
+    "contains what is expected": (lambda q: bool(q.answer_contains), _contains_all),
+    "cites a gold document": (lambda q: q.answerable, _cites_gold),
+    "refused, wrongly": (lambda q: q.answerable, lambda q, answer: answer.refused),
+    "refused, rightly": (lambda q: not q.answerable, lambda q, answer: answer.refused),
+}
+
+
 async def _vaswani(figures: Figures, cache: Path) -> None:
     """The engine against a published figure: BM25, Porter stemmer, MAP .2965."""
     corpus = load_corpus("vaswani")
@@ -351,6 +399,7 @@ def _ingest_apart(corpus: str, cache: Path) -> tuple[float, dict[str, Any]]:
 
 
 CHECKS: dict[str, tuple[set[str], Callable[[Figures, Path], Any]]] = {
+    "answers": ({"anime", "law_id"}, _answers),
     "vaswani": ({"vaswani"}, _vaswani),
     "statute-text": ({"law_id_fulltext", "law_id_core"}, _statute_agreement),
     "ingestion": ({"law_id_core"}, _ingestion),

@@ -198,6 +198,7 @@ class _Ingestion:
         self.embedded = 0
 
     async def make(self, refit: bool) -> IngestReport:
+        FaissVectors.check(self.settings)
         embedder = self.models.embedder
         if embedder is None and not refit:
             embedder = self.home.current_fit(self.settings)

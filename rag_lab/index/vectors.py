@@ -42,7 +42,7 @@ class FaissVectors:
                 step = max(1, len(vectors) // _TRAINING)
                 index.train(np.ascontiguousarray(vectors[::step], np.float32))
         except RuntimeError as error:
-            reason = str(error).splitlines()[-1]
+            reason = str(error).rpartition(": ")[2]
             raise SettingsError(
                 f"index_factory {settings.index_factory!r} cannot hold {len(vectors):,} vectors of "
                 f"{vectors.shape[1]} dimensions: {reason}. 'Flat' always works."
@@ -50,6 +50,24 @@ class FaissVectors:
         for start in range(0, len(vectors), _BLOCK):
             index.add(np.ascontiguousarray(vectors[start : start + _BLOCK], np.float32))
         return cls(index, settings)
+
+    @staticmethod
+    def check(settings: IndexSettings) -> None:
+        """Has FAISS read `index_factory` before anything is paid for.
+
+        Raises:
+            SettingsError: it is no factory string.
+        """
+        import faiss
+
+        try:
+            faiss.index_factory(768, settings.index_factory, faiss.METRIC_INNER_PRODUCT)
+        except RuntimeError as error:
+            if "could not parse" in str(error):
+                raise SettingsError(
+                    f"index_factory {settings.index_factory!r} means nothing to FAISS; "
+                    "examples: Flat, HNSW32, 'IVF256,Flat'."
+                ) from None
 
     def __len__(self) -> int:
         return int(self._index.ntotal)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from rag_lab.asking.questions import Asked, read_asked
-from rag_lab.errors import CorpusError
+from rag_lab.errors import CorpusError, Rejection
 
 
 @pytest.mark.parametrize("name", ["q.txt", "q.txt.gz", "q"])
@@ -41,8 +42,18 @@ def test_a_number_may_be_an_id(write: Any, number: int) -> None:
 def test_a_line_that_is_no_question_is_named(
     write: Any, name: str, content: bytes, message: str
 ) -> None:
-    with pytest.raises(CorpusError, match=message):
-        list(read_asked(write(name, content)))
+    named = [item for item in read_asked(write(name, content)) if isinstance(item, Rejection)]
+    assert len(named) == 1
+    assert re.search(message, str(named[0]))
+
+
+def test_a_bad_line_does_not_stop_the_others(write: Any) -> None:
+    items = list(read_asked(write("q.jsonl", b'{"text": "One?"}\n{\n{"text": "Two?"}\n')))
+    assert [item.text if isinstance(item, Asked) else item.line for item in items] == [
+        "One?",
+        2,
+        "Two?",
+    ]
 
 
 def test_a_line_of_control_characters_is_not_asked(write: Any) -> None:
@@ -60,8 +71,8 @@ def test_a_missing_file_is_named(tmp_path: Any) -> None:
 def test_a_damaged_file_is_named(tmp_path: Any) -> None:
     path = tmp_path / "q.txt.gz"
     path.write_bytes(b"One?")
-    with pytest.raises(CorpusError, match=r"^q\.txt\.gz:1: file is damaged"):
-        list(read_asked(path))
+    (item,) = read_asked(path)
+    assert str(item).startswith("q.txt.gz:1: file is damaged")
 
 
 def test_nothing_is_asked_in_an_empty_file(write: Any) -> None:
