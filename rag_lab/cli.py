@@ -258,16 +258,26 @@ def bench_quality(
     only: Annotated[
         list[str] | None, typer.Option("--only", help="A set by name; repeat for several.")
     ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="Accepted figures, e.g. eval/baselines/quality.json: tell losses."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure retrieval on every question set that is there, each in both halves."""
-    from rag_lab.evaluation.quality import bench, render
+    from rag_lab.evaluation.quality import bench, losses, render
 
+    accepted = json.loads(baseline.read_text(encoding="utf-8")) if baseline else None
     figures = _run(bench(only or [], tell=_quiet if as_json else _say))
     if as_json:
         _print_json(figures)
     else:
         _console(least_width=110).print(render(figures))
+    lost = losses(figures, accepted) if accepted else []
+    for loss in lost:
+        typer.secho(f"worse than accepted: {loss}", fg=typer.colors.RED, err=True)
+    if lost or not all(bar["holds"] for bar in figures["bars"]):
+        raise typer.Exit(2)
 
 
 _COUNTS = ("documents", "questions")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -375,7 +375,7 @@ async def _ingestion(figures: Figures, cache: Path) -> None:
     """A cold and a warm ingestion of law_id_core, each in a process of its own."""
     fresh = cache / "ingestion"
     cold_s, report = await asyncio.to_thread(_ingest_apart, "law_id_core", fresh)
-    peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    peak_mib = float(report["peak_mib"] or math.nan)
     warm_s, _ = await asyncio.to_thread(_ingest_apart, "law_id_core", fresh)
     nodes = int(report["nodes"])
     for measure, value in (("cold s", cold_s), ("peak MiB", peak_mib), ("warm s", warm_s)):
@@ -405,6 +405,22 @@ CHECKS: dict[str, tuple[set[str], Callable[[Figures, Path], Any]]] = {
     "ingestion": ({"law_id_core"}, _ingestion),
 }
 """Name → the corpora it needs, and what adds its figures."""
+
+
+def losses(
+    result: Mapping[str, Any], accepted: Mapping[str, Any], tolerance: float = 0.005
+) -> list[str]:
+    """Figures between 0 and 1 that are lower than accepted ones by more than `tolerance`, told."""
+
+    def by_place(figures: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], float]:
+        return {(row["set"], row["system"], row["measure"]): row["value"] for row in figures}
+
+    now = by_place(result["figures"])
+    return [
+        f"{' · '.join(place)}: {now[place]:.4f}, accepted {value:.4f}"
+        for place, value in by_place(accepted["figures"]).items()
+        if place in now and place[0] != "ingestion" and now[place] < value - tolerance
+    ]
 
 
 def render(result: Mapping[str, Any]) -> Group:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -95,6 +96,7 @@ class IngestReport:
     failed: tuple[FailedNode, ...] = ()
     rejected: tuple[Rejection, ...] = ()
     stages_s: dict[str, float] = field(default_factory=dict)
+    peak_mib: float | None = None
 
     @property
     def complete(self) -> bool:
@@ -472,6 +474,7 @@ class _Ingestion:
             snapshot=wanted,
             folder=str(self.home.snapshot(wanted)),
             stages_s=dict(self.stages_s),
+            peak_mib=_peak_mib(),
         )
 
     def _is_there(self, wanted: str) -> bool:
@@ -575,6 +578,19 @@ def _misplaced(vectors: np.ndarray, built: FaissVectors, lengths: np.ndarray) ->
         for place, hits in zip(places, found, strict=True)
     )
     return [f"{lost} of {len(places)} vectors were not found by themselves"] if lost else []
+
+
+def _peak_mib() -> float | None:
+    """The most memory this process has held, in MiB; None where the system does not tell.
+
+    Not `getrusage`: after a fork that counts what the parent held too.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    held = re.search(r"VmHWM:\s*(\d+) kB", status)
+    return round(int(held.group(1)) / 1024, 1) if held else None
 
 
 def _to_disk(folder: Path) -> None:

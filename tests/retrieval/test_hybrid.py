@@ -10,7 +10,7 @@ import pytest
 from llama_index.core.base.response.schema import Response
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
+from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.schema import QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
@@ -180,9 +180,7 @@ async def test_sync_and_async_and_bundles_agree(index: LabIndex) -> None:
 
 
 async def test_it_works_inside_llama_index_query_engines(index: LabIndex) -> None:
-    synthesizer = get_response_synthesizer(
-        llm=MockLLM(max_tokens=5), response_mode=ResponseMode.NO_TEXT
-    )
+    synthesizer = get_response_synthesizer(llm=MockLLM(max_tokens=5))
     engine = RetrieverQueryEngine(HybridRetriever(index), response_synthesizer=synthesizer)
     response = await engine.aquery("which fruit is spiny?")
     assert isinstance(response, Response)

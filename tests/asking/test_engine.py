@@ -1,0 +1,111 @@
+"""One engine for us and for LlamaIndex: the same answer, in and out of an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from llama_index.core.base.response.schema import Response
+
+from provider import KEY, Provider
+from rag_lab.asking import LabQueryEngine
+from rag_lab.index import LabIndex
+from rag_lab.models import build_models
+from rag_lab.records import Answer
+from rag_lab.retrieval import KeywordRetriever
+from rag_lab.settings import load_settings
+from small import indexed
+
+QUESTION = "Where does the yellow banana grow?"
+
+
+@pytest.fixture
+async def index() -> AsyncIterator[LabIndex]:
+    made = await indexed()
+    yield made
+    made.close()
+
+
+def without_time(answer: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in answer.items() if key != "timing"}
+
+
+async def test_answer_and_response_agree(index: LabIndex) -> None:
+    engine = LabQueryEngine.over(index)
+    answer = await engine.ask(QUESTION)
+    response = await engine.aquery(QUESTION)
+    assert isinstance(answer, Answer)
+    assert isinstance(response, Response)
+    assert answer.text == str(response)
+    assert "warm valleys" in answer.text
+    assert without_time(response.metadata["answer"]) == without_time(answer.to_dict())
+    shown = [hit.node.node_id for hit in response.source_nodes]
+    assert shown == [passage.node_id for passage in answer.passages]
+    json.dumps(response.metadata)
+
+
+async def test_sync_queries_work_inside_a_running_loop(index: LabIndex) -> None:
+    engine = LabQueryEngine.over(index)
+    assert asyncio.get_running_loop().is_running()
+    assert str(engine.query(QUESTION)) == str(await engine.aquery(QUESTION))
+
+
+def test_sync_queries_work_without_a_loop() -> None:
+    index = asyncio.run(indexed())
+    assert "warm valleys" in str(LabQueryEngine.over(index).query(QUESTION))
+    index.close()
+
+
+async def test_time_is_told_by_stage(index: LabIndex) -> None:
+    timing = (await LabQueryEngine.over(index).ask(QUESTION)).timing
+    assert set(timing.stages_s) == {"retrieve", "answer"}
+    assert timing.total_s == pytest.approx(sum(timing.stages_s.values()))
+
+
+async def test_an_answer_is_drawn_from_as_many_passages_as_set(index: LabIndex) -> None:
+    engine = LabQueryEngine.over(index, settings=load_settings(answer={"passages": 2}))
+    answer = await engine.ask("apple banana carrot durian fruit")
+    assert len(answer.passages) == 2
+
+
+async def test_more_passages_than_top_k_are_retrieved_if_set(index: LabIndex) -> None:
+    chosen = load_settings(answer={"passages": 4}, retrieval={"top_k": 4})
+    answer = await LabQueryEngine.over(index, settings=chosen).ask("apple banana carrot durian")
+    assert len(answer.passages) == 4
+
+
+async def test_any_retriever_may_be_used(index: LabIndex) -> None:
+    engine = LabQueryEngine.over(index, retriever=KeywordRetriever(index))
+    answer = await engine.ask(QUESTION)
+    assert set(answer.passages[0].scores) == {"keyword"}
+
+
+async def test_a_question_beyond_the_corpus_is_refused(index: LabIndex) -> None:
+    response = await LabQueryEngine.over(index).aquery("Who was Napoleon Bonaparte?")
+    assert str(response) == "Not found in the corpus."
+    assert response.metadata["answer"]["kind"] == "refused"
+    assert response.metadata["answer"]["reason"]
+
+
+async def test_many_questions_at_once_get_their_own_answers(index: LabIndex) -> None:
+    engine = LabQueryEngine.over(index)
+    names = ["apple", "banana", "carrot", "durian"] * 5
+    answers = await asyncio.gather(*(engine.ask(f"How does the {name} grow?") for name in names))
+    assert [answer.passages[0].document_id for answer in answers] == names
+
+
+async def test_with_a_model_configured_the_answer_is_written(
+    index: LabIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Provider(answer="In valleys.") as provider:
+        for name, value in provider.environment("LLM", model="any-name").items():
+            monkeypatch.setenv(name, value)
+        settings = load_settings()
+        engine = LabQueryEngine.over(index, build_models(settings), settings)
+        response = await engine.aquery(QUESTION)
+    assert str(response) == "In valleys."
+    assert response.metadata["answer"]["kind"] == "generated"
+    assert KEY not in json.dumps(response.metadata)
+    assert KEY not in repr(engine)
