@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -125,13 +125,13 @@ def query(
     """Answer one question, a file of questions, or questions typed one by one."""
     if question is not None and file is not None:
         raise typer.BadParameter("give a question or --file, not both")
-    engine = _engine(corpus, top_k, quiet=as_json)
-    if question is not None:
-        _tell_answer(_run(engine.ask(question)), show_context, as_json)
-    elif file is not None:
-        _ask_file(engine, file, show_context, as_json)
-    else:
-        _ask_interactively(engine, show_context, as_json)
+    with _engine(corpus, top_k, quiet=as_json) as engine:
+        if question is not None:
+            _tell_answer(_run(engine.ask(question)), show_context, as_json)
+        elif file is not None:
+            _ask_file(engine, file, show_context, as_json)
+        else:
+            _ask_interactively(engine, show_context, as_json)
 
 
 @app.command()
@@ -311,7 +311,8 @@ def _console(*, stderr: bool = False, least_width: int = 0) -> Any:
     return console
 
 
-def _engine(name: str, top_k: int | None, *, quiet: bool) -> LabQueryEngine:
+@contextmanager
+def _engine(name: str, top_k: int | None, *, quiet: bool) -> Iterator[LabQueryEngine]:
     """The engine of a corpus; what was never ingested is ingested first."""
     from rag_lab.asking import LabQueryEngine
     from rag_lab.corpora import load_corpus
@@ -332,7 +333,8 @@ def _engine(name: str, top_k: int | None, *, quiet: bool) -> LabQueryEngine:
         with _progress(name, quiet=quiet) as progress:
             _run(run_ingest(corpus, models, settings, progress=progress))
         index = open_index(corpus, models, settings)
-    return LabQueryEngine.over(index, models, settings)
+    with closing(index):
+        yield LabQueryEngine.over(index, models, settings)
 
 
 @contextmanager
@@ -351,10 +353,11 @@ def _progress(name: str, *, quiet: bool) -> Iterator[Callable[[Progress], None]]
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
     )
-    with Bar(*columns, console=_console(stderr=True)) as bar:
-        tasks: dict[str, Any] = {}
+    bar, tasks = Bar(*columns, console=_console(stderr=True)), dict[str, Any]()
+    try:
 
         def show(progress: Progress) -> None:
+            bar.start()  # not earlier: an error before the first step is one line
             if progress.stage not in tasks:
                 tasks[progress.stage] = bar.add_task(
                     f"{name} {progress.stage}", total=progress.total, note=""
@@ -370,6 +373,9 @@ def _progress(name: str, *, quiet: bool) -> Iterator[Callable[[Progress], None]]
             )
 
         yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _tell_ingest(report: Any) -> None:

@@ -159,6 +159,21 @@ class PathSettings(StageSettings):
         """`cache` with the home folder filled in."""
         return self.cache.expanduser()
 
+    def made_cache_folder(self) -> Path:
+        """`cache_folder`, made if it was not there.
+
+        Raises:
+            SettingsError: it cannot be made.
+        """
+        try:
+            self.cache_folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"the cache folder {self.cache_folder} cannot be made: {error.strerror}. "
+                "Set RAG_LAB_CACHE to a folder that can be written."
+            ) from None
+        return self.cache_folder
+
 
 class EmbedSettings(StageSettings):
     """A remote embedding model, or the local one where `model` is empty."""

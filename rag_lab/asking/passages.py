@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from llama_index.core.schema import NodeWithScore
 
 _STATEMENT_CHARS = 700
-_LIST_ITEM = re.compile(r"^\s*(?:[a-z]{1,2}|\d{1,3})[.)]\s+\S")
+_MARKER = re.compile(r"(?:[a-z]{1,2}|\d{1,3})[.)]\s+")
 _SENTENCE_END = re.compile(r"(?<=[.!?。])\s+(?=[\"“(]?[A-Z0-9\u3040-\u9fff])")
 
 
@@ -49,8 +49,11 @@ def statements(text: str) -> list[str]:
     for line in filter(None, map(str.strip, text.splitlines())):
         open_list = pieces and not pieces[-1].endswith(".")
         fits = pieces and len(pieces[-1]) + len(line) < _STATEMENT_CHARS
-        if open_list and fits and _LIST_ITEM.match(line):
+        if open_list and fits and _MARKER.match(line):
             pieces[-1] += f" {line}"
         else:
-            pieces.extend(_SENTENCE_END.split(line))
+            marker = _MARKER.match(line)
+            start = marker.end() if marker else 0  # "1. Ship means …" is not two sentences
+            first, *others = _SENTENCE_END.split(line[start:])
+            pieces += [line[:start] + first, *others]
     return [piece for piece in pieces if piece]

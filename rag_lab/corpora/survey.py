@@ -16,7 +16,7 @@ def survey(paths: PathSettings | None = None) -> list[dict[str, Any]]:
     Documents are counted by reading them once; the count is remembered by fingerprint.
     """
     chosen = paths or PathSettings()
-    memory = chosen.cache_folder / "counts.json"
+    memory = chosen.made_cache_folder() / "counts.json"
     counts = _remembered(memory)
     rows = []
     for entry in list_corpora(chosen):
@@ -37,7 +37,6 @@ def survey(paths: PathSettings | None = None) -> list[dict[str, Any]]:
             "fingerprint": corpus.fingerprint,
         }
         rows.append(row)
-    memory.parent.mkdir(parents=True, exist_ok=True)
     memory.write_text(json.dumps(counts), encoding="utf-8")
     return rows
 

@@ -155,6 +155,7 @@ async def ingest(
     run = _Ingestion(corpus, models or Models(), chosen, strict, progress)
     if dry_run:
         return await run.dry()
+    chosen.paths.made_cache_folder()
     run.home.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.home.lock_file)
     await _acquire(lock)
@@ -387,8 +388,10 @@ class _Ingestion:
 
         async def ask(some: Sequence[bytes]) -> None:
             matrix = await embedder.embed_batch([missing[key] for key in some])
-            await asyncio.to_thread(cache.put, some, matrix)
+            lengths = {len(vector) for vector in found.values()}
+            _require_one_length(lengths | {matrix.shape[1]}, embedder)  # before it is kept
             found.update(zip(some, matrix, strict=True))
+            await asyncio.to_thread(cache.put, some, matrix)
             self.calls += 1
             self.embedded += len(some)
 
@@ -401,7 +404,6 @@ class _Ingestion:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        _require_one_length({len(vector) for vector in found.values()}, embedder)
         return np.stack([found[key] for key in keys])
 
     def _index(

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -135,7 +136,7 @@ class LsaEmbedder(BaseEmbedding):
 
     async def embed_query(self, text: str) -> np.ndarray:
         """The vector of one question, float32 of shape (dimensions,)."""
-        matrix = await self.embed_batch([" ".join(text.split())])
+        matrix = await self.embed_batch([_one_line(text)])
         row: np.ndarray = matrix[0]
         return row
 
@@ -162,20 +163,27 @@ class LsaEmbedder(BaseEmbedding):
         """
         try:
             about = json.loads((folder / "lsa.json").read_text(encoding="utf-8"))
-            with np.load(folder / "lsa.npz", allow_pickle=False) as arrays:
+            with (
+                (folder / "lsa.npz").open("rb") as file,  # NumPy leaves a damaged one open
+                np.load(file, allow_pickle=False) as arrays,
+            ):
                 idf, known = arrays["idf"], arrays["known"]
                 term_vectors = arrays["term_vectors"]
-        except (OSError, ValueError, KeyError) as error:
+            analyzer, vocabulary, fit_id = (
+                Analyzer(about["language"]),
+                about["vocabulary"],
+                about["fit_id"],
+            )
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise IndexStateError(
                 f"the fitted embedder in {folder.name} cannot be read ({error}). "
                 "Run 'rag-lab ingest'."
             ) from None
-        analyzer = Analyzer(about["language"])
         if analyzer.identity != about["analyzer"]:
             raise IndexStateError(
                 "the fitted embedder was made with other text rules. Run 'rag-lab ingest --refit'."
             )
-        return cls(analyzer, about["vocabulary"], idf, term_vectors, known, about["fit_id"])
+        return cls(analyzer, vocabulary, idf, term_vectors, known, fit_id)
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]
@@ -190,16 +198,21 @@ class LsaEmbedder(BaseEmbedding):
         return await asyncio.to_thread(self._get_text_embeddings, texts)
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return self._get_text_embedding(query)
+        return self._get_text_embedding(_one_line(query))
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
-        return await self._aget_text_embedding(query)
+        return await self._aget_text_embedding(_one_line(query))
 
 
 def text_hashes(texts: Iterable[str]) -> np.ndarray:
     """64-bit hashes of texts, uint64: small enough to remember every node of a fit."""
     digests = (hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest()[:8] for t in texts)
     return np.frombuffer(b"".join(digests), np.uint64)
+
+
+def _one_line(query: str) -> str:
+    """A question has no heading, however many lines it was typed on."""
+    return " ".join(query.split())
 
 
 def _split_heading(text: str, analyzer: Analyzer) -> tuple[list[str], list[str]]:

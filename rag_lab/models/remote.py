@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import openai
+from pydantic import Field
 
 from rag_lab.errors import ModelConfigError, ModelError
 
@@ -45,13 +46,19 @@ class RemoteEmbedder:
         return self._settings.batch_size
 
     def llama_index(self) -> OpenAIEmbedding:
-        """The LlamaIndex embedding for the event loop that is running.
-
-        A client belongs to the loop it is first used in, so it is not kept across loops.
-        """
+        """The same model as LlamaIndex's own embedding, for use in LlamaIndex; hides its key."""
         from llama_index.embeddings.openai import OpenAIEmbedding
 
-        return OpenAIEmbedding(
+        class QuietEmbedding(OpenAIEmbedding):  # type: ignore[misc]
+            """Its parent shows and dumps the key."""
+
+            api_key: str = Field(default="", repr=False, exclude=True)
+
+            @classmethod
+            def class_name(cls) -> str:
+                return "OpenAIEmbedding"
+
+        return QuietEmbedding(
             model_name=self._settings.model,
             api_base=self._settings.base_url or _OPENAI,
             api_key=self._key,
@@ -59,7 +66,7 @@ class RemoteEmbedder:
             timeout=self._settings.timeout_s,
             max_retries=self._settings.max_retries,
             embed_batch_size=self._settings.batch_size,
-            reuse_client=False,
+            reuse_client=False,  # a client belongs to the event loop it is first used in
         )
 
     async def embed_batch(self, texts: Sequence[str]) -> np.ndarray:
@@ -69,15 +76,30 @@ class RemoteEmbedder:
             ModelError: the provider refused or failed, or its answer is no usable matrix.
         """
         with translate_errors("embedding", self._settings.base_url, self._settings.model):
-            rows = await self.llama_index()._aget_text_embeddings(list(texts))
-        return _checked(rows, len(texts), self._settings.dimensions)
+            async with self._client() as client:
+                reply = await client.embeddings.create(
+                    model=self._settings.model,
+                    input=list(texts),
+                    dimensions=openai.omit if self.dimensions is None else self.dimensions,
+                )
+        # The protocol lets items come in any order: 'index' says whose they are.
+        placed = {item.index: item.embedding for item in reply.data}
+        if sorted(placed) != list(range(len(texts))) or len(reply.data) != len(texts):
+            raise ModelError(f"asked for {len(texts)} vectors, got {len(reply.data)}.")
+        return _checked([placed[place] for place in range(len(texts))], self.dimensions)
 
     async def embed_query(self, text: str) -> np.ndarray:
         """The vector of one question, float32 of shape (dimensions,)."""
-        with translate_errors("embedding", self._settings.base_url, self._settings.model):
-            row = await self.llama_index()._aget_query_embedding(text)
-        vector: np.ndarray = _checked([row], 1, self._settings.dimensions)[0]
+        vector: np.ndarray = (await self.embed_batch([text]))[0]
         return vector
+
+    def _client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(
+            api_key=self._key,
+            base_url=self._settings.base_url or _OPENAI,
+            timeout=self._settings.timeout_s,
+            max_retries=self._settings.max_retries,
+        )
 
     def __repr__(self) -> str:
         return f"RemoteEmbedder({self.identity!r})"
@@ -89,7 +111,12 @@ def build_llm(settings: LLMSettings) -> LLM:
     from llama_index.llms.openai import OpenAI
 
     class CompatibleChat(OpenAI):
-        """LlamaIndex looks sizes up by model name and refuses names it does not know."""
+        """LlamaIndex looks sizes up by model name and refuses names it does not know.
+
+        Its own class also shows and dumps the key.
+        """
+
+        api_key: str = Field(default="", repr=False, exclude=True)
 
         @property
         def metadata(self) -> LLMMetadata:
@@ -169,13 +196,11 @@ def _key(given: str, base_url: str, stage: str) -> str:
     return _NO_KEY
 
 
-def _checked(rows: Sequence[Any], expected: int, dimensions: int | None) -> np.ndarray:
+def _checked(rows: Sequence[Any], dimensions: int | None) -> np.ndarray:
     try:
         matrix = np.asarray(rows, np.float32)
     except (ValueError, TypeError):
         raise ModelError("the provider sent vectors of differing lengths.") from None
-    if matrix.ndim != 2 or len(matrix) != expected:
-        raise ModelError(f"asked for {expected} vectors, got {len(matrix)}.")
     if dimensions is not None and matrix.shape[1] != dimensions:
         raise ModelError(
             f"asked for {dimensions} dimensions, got {matrix.shape[1]}. "

@@ -63,7 +63,6 @@ def test_the_items_of_a_list_stay_with_the_line_that_opens_it() -> None:
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="the number of an item is taken for a sentence: '1.'")
 def test_items_after_a_finished_sentence_stand_alone() -> None:
     text = "Terms used here are defined.\n1. Ship means a vessel.\n2. Port means a harbour."
     assert statements(text) == text.splitlines()

@@ -93,7 +93,7 @@ def test_ties_keep_the_given_order() -> None:
 
 @pytest.mark.parametrize("name", ["Nonsense", "nDCG@", "", "R@x", "RR@10 and more", "import os"])
 def test_an_unknown_measure_is_named(name: str) -> None:
-    with pytest.raises(SettingsError, match="measure .* is unknown.*examples: nDCG@10"):
+    with pytest.raises(SettingsError, match=r"measure .* is unknown.*examples: nDCG@10"):
         score_ranking(Ranking(run_of(q1=["a"])), QRELS, [name])
 
 

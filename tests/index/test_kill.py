@@ -9,8 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,17 +27,20 @@ IN_FLIGHT = 8 * BATCH
 """Texts that may be on their way at once: eight calls of a batch each."""
 
 DRIVER = """
-import asyncio, os, sys
-import rag_lab.index.store, rag_lab.models.remote
+import asyncio, os, signal, sys, threading
+import bm25s, faiss, openai.resources, scipy.sparse, rag_lab.index.store, rag_lab.models.remote
 from rag_lab.corpora import load_corpus
 from rag_lab.index import ingest
 from rag_lab.models import build_models
 from rag_lab.settings import load_settings
 
-def tell(progress):
-    print("at", progress.stage, progress.done, flush=True)
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
 
-def work(cache):
+def work(cache, stop="", after_s="0"):
+    def tell(progress):
+        if f"{progress.stage} {progress.done}".startswith(stop or "never"):
+            threading.Timer(float(after_s), die).start() if float(after_s) else die()
     settings = load_settings(paths={"cache": cache})
     corpus = load_corpus("anime", settings.paths)
     report = asyncio.run(ingest(corpus, build_models(settings), settings, progress=tell))
@@ -47,7 +49,7 @@ def work(cache):
 for line in sys.stdin:  # imported once; each ingestion is a process of its own
     child = os.fork()
     if not child:
-        work(line.strip())
+        work(*line.strip().split("|"))
         os._exit(0)
     print("pid", child, flush=True)
     os.waitpid(child, 0)
@@ -64,19 +66,23 @@ class Driver:
         )
         self._child = 0
 
-    def lines(self, cache: Path) -> Iterator[str]:
-        """What one ingestion says, until its process is over."""
+    def run(self, cache: Path, kill_at: str = "", after_s: float = 0) -> str:
+        """What an ingestion says at its end; nothing if it was killed.
+
+        It kills itself when its progress is at `kill_at` ("index 1"), or `after_s` later.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{cache}\n")
+        self._process.stdin.write(f"{cache}|{kill_at}|{after_s}\n")
         self._process.stdin.flush()
+        said = ""
         for line in map(str.strip, self._process.stdout):
             if line.startswith("pid "):
                 self._child = int(line.removeprefix("pid "))
             elif line == "over":
-                return
+                return said
             else:
-                yield line
+                said = line
         raise AssertionError("the driver ended")
 
     def kill(self) -> None:
@@ -84,24 +90,9 @@ class Driver:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._child, signal.SIGKILL)
 
-    def run(self, cache: Path, kill_at: Callable[[str], bool] = lambda line: False) -> str:
-        """The last thing an ingestion says; it is killed when `kill_at` says so of a line."""
-        last = ""
-        for last in self.lines(cache):
-            if kill_at(last):
-                self.kill()
-        return last
-
     def close(self) -> None:
         """Ends the driver."""
         self._process.communicate(timeout=30)
-
-
-@pytest.fixture
-def driver() -> Iterator[Driver]:
-    made = Driver()
-    yield made
-    made.close()
 
 
 def done(last: str) -> Path:
@@ -118,6 +109,8 @@ def leftovers(cache: Path) -> list[Path]:
 
 def texts_kept(cache: Path, texts: dict[bytes, str]) -> set[str]:
     """The texts whose vectors are on disk."""
+    if not (cache / "vectors.sqlite").exists():
+        return set()
     with contextlib.closing(sqlite3.connect(cache / "vectors.sqlite")) as connection:
         try:
             rows = connection.execute("SELECT key FROM vectors").fetchall()
@@ -126,56 +119,11 @@ def texts_kept(cache: Path, texts: dict[bytes, str]) -> set[str]:
     return {texts[key] for (key,) in rows}
 
 
-def test_remote_ingestion_killed_again_and_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    chance = random.Random(20240607)
-    cache = tmp_path / "killed"
-    with Provider() as provider:
-        for name, value in provider.environment(BATCH_SIZE=str(BATCH), MAX_RETRIES="0").items():
-            monkeypatch.setenv(name, value)
-        driver, model = Driver(), build_models(load_settings()).embedder.identity
-        undisturbed = done(driver.run(tmp_path / "undisturbed"))
-        paid_once = provider.texts
-        texts = texts_of_anime(model)
-        assert set(paid_once) == set(texts.values())
-        assert set(paid_once.values()) == {1}
-
-        kills = 0
-        provider.asked.clear()
-        for calls in [*(chance.randint(1, 7) for _ in range(7)), 0, 0, 0]:
-            kept = texts_kept(cache, texts) if cache.exists() else set()
-            before = provider.texts
-            if calls:  # while that many calls are on their way
-                provider.heard = kill_after(provider.calls + calls, provider, driver)
-                last = driver.run(cache)
-            else:  # while it builds and publishes
-                provider.heard = lambda asked: None
-                stage = chance.choice(["at index 0", "at index 1", "at index 2"])
-                last = driver.run(cache, kill_at=lambda line, s=stage: line == s)
-            kills += not last.startswith("done")
-            assert not set(provider.texts - before) & kept, "asked again for what was on disk"
-        provider.heard = lambda asked: None
-        finished = done(driver.run(cache))
-        driver.close()
-
-    assert kills >= 8
-    assert finished.name == undisturbed.name
-    assert files_of(finished) == files_of(undisturbed)
-    assert leftovers(cache) == []
-    assert set(provider.texts) == set(paid_once)
-    assert (provider.texts - paid_once).total() <= kills * IN_FLIGHT
-
-
 def texts_of_anime(model: str) -> dict[bytes, str]:
-    """Every embedded text of the corpus as the provider gets it, by its key in the cache."""
+    """Every embedded text of the corpus, by its key in the cache."""
     nodes = (n for d in load_corpus("anime").documents for n in split_document(d, 6_000))
-    return {
-        cache_key(model, None, "document", node.embedded_text): node.embedded_text.replace(
-            "\n", " "
-        )
-        for node in nodes
-    }
+    texts = [node.embedded_text for node in nodes]
+    return {cache_key(model, None, "document", text): text for text in texts}
 
 
 def kill_after(calls: int, provider: Provider, driver: Driver) -> Callable[[Asked], None]:
@@ -188,24 +136,57 @@ def kill_after(calls: int, provider: Provider, driver: Driver) -> Callable[[Aske
     return heard
 
 
-def test_local_ingestion_killed_at_every_stage(tmp_path: Path, driver: Driver) -> None:
+def test_remote_ingestion_killed_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(20240607)
+    cache = tmp_path / "killed"
+    with Provider() as provider:
+        for name, value in provider.environment(BATCH_SIZE=str(BATCH), MAX_RETRIES="0").items():
+            monkeypatch.setenv(name, value)
+        embedder = build_models(load_settings()).embedder
+        assert embedder is not None
+        texts = texts_of_anime(embedder.identity)
+        with contextlib.closing(Driver()) as driver:
+            undisturbed = done(driver.run(tmp_path / "undisturbed"))
+            paid_once = provider.texts
+            assert set(paid_once) == set(texts.values())
+            assert set(paid_once.values()) == {1}
+
+            provider.asked.clear()
+            in_calls = [chance.randint(1, 7) for _ in range(7)]
+            for calls in in_calls:
+                provider.heard = kill_after(provider.calls + calls, provider, driver)
+                kept, before = texts_kept(cache, texts), provider.texts
+                assert driver.run(cache) == "", "not killed"
+                assert not set(provider.texts - before) & kept, "asked again for what was on disk"
+            provider.heard = lambda asked: None
+            in_stages = ["embed", "index 0", "index 1", "index 2"]
+            for stage in in_stages:
+                kept, before = texts_kept(cache, texts), provider.texts
+                assert driver.run(cache, stage) == "", "not killed"
+                assert not set(provider.texts - before) & kept, "asked again for what was on disk"
+            finished = done(driver.run(cache))
+
+    kills = len(in_calls) + len(in_stages)
+    assert kills >= 8
+    assert finished.name == undisturbed.name
+    assert files_of(finished) == files_of(undisturbed)
+    assert leftovers(cache) == []
+    assert set(provider.texts) == set(paid_once)
+    assert (provider.texts - paid_once).total() <= kills * IN_FLIGHT
+
+
+def test_local_ingestion_killed_at_every_stage(tmp_path: Path) -> None:
     chance = random.Random(7)
     cache = tmp_path / "killed"
-    undisturbed = done(driver.run(tmp_path / "undisturbed"))
-    stages = ["at read 200", "at fit 0", "at fit 1", "at embed", "at index 1", "at index 2"]
-    kills = 0
-    for stage in stages:
-        pause_s = chance.random() * 0.02
-
-        def kill_at(line: str, stage: str = stage, pause_s: float = pause_s) -> bool:
-            if not line.startswith(stage):
-                return False
-            time.sleep(pause_s)
-            return True
-
-        kills += not driver.run(cache, kill_at).startswith("done")
-    finished = done(driver.run(cache))
-    assert kills >= 5
+    with contextlib.closing(Driver()) as driver:
+        undisturbed = done(driver.run(tmp_path / "undisturbed"))
+        for stage in ("read 200", "fit 0", "fit 1", "embed", "index 0", "index 1", "index 2"):
+            assert driver.run(cache, stage) == "", "not killed"
+        for _ in range(3):  # while it publishes; it may be faster
+            driver.run(cache, "index 2", chance.uniform(0.0005, 0.01))
+        finished = done(driver.run(cache))
     assert finished.name == undisturbed.name
     assert files_of(finished) == files_of(undisturbed)
     assert leftovers(cache) == []

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.schema import NodeRelationship
-from small import document, indexed
 
 from rag_lab.corpora import load_corpus
 from rag_lab.corpora.base import in_memory
 from rag_lab.corpora.law import Pasal
 from rag_lab.index.nodes import Node, split_document, split_text
 from rag_lab.settings import load_settings
+from small import document, indexed
 
 WORD = st.text("abcdeé進.;", min_size=1, max_size=30)
 TEXT = st.lists(st.tuples(WORD, st.sampled_from([" ", "\n", ". ", "; ", "\n\n"]))).map(

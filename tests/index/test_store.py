@@ -17,11 +17,11 @@ from llama_index.core.vector_stores.types import (
     MetadataFilters,
     VectorStoreQuery,
 )
-from small import FRUITS, indexed
 
 from rag_lab.errors import IndexStateError
 from rag_lab.index import LabIndex
 from rag_lab.index.store import SnapshotVectorStore
+from small import FRUITS, indexed
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ async def test_a_snapshot_is_not_changed_through_llama_index(index: LabIndex) ->
         lambda: index.vector_index().insert_nodes([node]),
         lambda: index.vector_index().delete_ref_doc("apple"),
     ):
-        with pytest.raises(IndexStateError, match="a snapshot does not change.*rag-lab ingest"):
+        with pytest.raises(IndexStateError, match=r"a snapshot does not change.*rag-lab ingest"):
             refused()
     with pytest.raises(IndexStateError, match="does not change"):
         await store.async_add([node])

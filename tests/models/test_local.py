@@ -126,17 +126,14 @@ def test_a_saved_fit_is_the_same_fit(tmp_path: Path) -> None:
     np.load(tmp_path / "fit" / "lsa.npz", allow_pickle=False).close()
 
 
-NOT_TRANSLATED = pytest.mark.xfail(strict=True, reason="BadZipFile and KeyError come through")
-
-
 @pytest.mark.parametrize(
     "damage",
     [
         "missing",
         "not json",
         "other rules",
-        pytest.param("cut", marks=NOT_TRANSLATED),
-        pytest.param("without a key", marks=NOT_TRANSLATED),
+        "cut",
+        "without a key",
     ],
 )
 def test_a_fit_that_cannot_be_read_says_what_to_do(damage: str, tmp_path: Path) -> None:
@@ -177,7 +174,6 @@ async def test_llama_index_sees_the_same_vectors() -> None:
     assert (await embedder.embed_query(query)).tolist() == embedder.get_query_embedding(query)
 
 
-@pytest.mark.xfail(strict=True, reason="LlamaIndex's way takes the first line for a heading")
 async def test_a_question_of_two_lines_is_one_question() -> None:
     embedder, query = fitted(), "which fruit\nis yellow?"
     assert (await embedder.embed_query(query)).tolist() == embedder.get_query_embedding(query)

@@ -61,14 +61,12 @@ async def test_a_question_is_embedded_like_a_text(provider: Provider) -> None:
     assert vector == pytest.approx(word_vector("yellow fruit", 48), abs=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="the index field of a reply is not read")
 async def test_replies_in_another_order_are_put_right(provider: Provider) -> None:
     provider.faults.append("order")
     matrix = await embedder(provider).embed_batch(["first one", "second two"])
     assert matrix[0] == pytest.approx(word_vector("first one", 48), abs=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="each call makes a client that nobody closes")
 async def test_no_connection_is_left_open(provider: Provider) -> None:
     provider.keep_alive = True
     with warnings.catch_warnings(record=True) as seen:
@@ -153,7 +151,6 @@ def test_nothing_configured_is_local() -> None:
     assert build_models(load_settings()) == Models(None, None)
 
 
-@pytest.mark.xfail(strict=True, reason="LlamaIndex's models show api_key in their repr")
 def test_the_key_is_nowhere_to_be_read(provider: Provider) -> None:
     chosen = settings(provider)
     models = build_models(chosen)

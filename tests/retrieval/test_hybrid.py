@@ -14,11 +14,11 @@ from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.schema import QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
+from rag_lab.corpora.base import in_memory
 from rag_lab.index import LabIndex
 from rag_lab.retrieval import DenseRetriever, HybridRetriever, KeywordRetriever, SnapshotRetriever
 from rag_lab.settings import RetrievalSettings, load_settings
 from small import document, food, indexed
-from rag_lab.corpora.base import in_memory
 
 
 @pytest.fixture
