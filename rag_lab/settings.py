@@ -346,7 +346,10 @@ def _stage(name: str, values: Mapping[str, Any]) -> StageSettings:
         where = ".".join(str(part) for part in first["loc"])
         secret = "KEY" in where.upper() or "login" in first["msg"]
         given = "what is not shown here" if secret else repr(first["input"])
-        variable = where if secret else f"{stage.model_config['env_prefix']}{where}".upper()
+        # A field with an alias is named by its variable already.
+        variable = (
+            where if where.isupper() else f"{stage.model_config['env_prefix']}{where}".upper()
+        )
         raise SettingsError(
             f"{name}.{where}: {first['msg']}, got {given}. "
             f"Set it by keyword, by {variable} or in YAML."

@@ -154,7 +154,7 @@ async def ingest(
     chosen = settings or load_settings()
     run = _Ingestion(corpus, models or Models(), chosen, strict, progress)
     if dry_run:
-        return await run.dry()
+        return await asyncio.to_thread(run.dry)
     chosen.paths.made_cache_folder()
     run.home.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.home.lock_file)
@@ -245,22 +245,22 @@ class _Ingestion:
         )
         return self._publish(staging, wanted, report)
 
-    async def dry(self) -> IngestReport:
+    def dry(self) -> IngestReport:
         """Counts only; the nodes pass through without being kept."""
         embedder = self.models.embedder or self.home.current_fit(self.settings)
-        count, texts, missing, characters = ReadCount(), 0, 0, 0
+        count, nodes, characters = ReadCount(), 0, 0
+        missing: set[bytes] = set()
         file = self.cache_folder / CACHE_FILE
         cache = VectorCache(file) if file.exists() and embedder is not None else None
         rejected: list[Rejection] = []
         for node in self._nodes(count, rejected):
-            texts += 1
+            nodes += 1
             text = node.embedded_text
-            if cache and embedder:
-                key = cache_key(embedder.identity, embedder.dimensions, "document", text)
-                if cache.get([key]):
-                    continue
-            missing += 1
-            characters += len(text)
+            model = (embedder.identity, embedder.dimensions) if embedder else ("", None)
+            key = cache_key(*model, "document", text)
+            if key not in missing and not (cache and cache.get([key])):
+                missing.add(key)
+                characters += len(text)
         if cache:
             cache.close()
         batch = embedder.embed_batch_size if embedder else 256
@@ -268,11 +268,11 @@ class _Ingestion:
             corpus=self.corpus.name,
             dry_run=True,
             count=count,
-            nodes=texts,
+            nodes=nodes,
             embedder=embedder.identity if embedder else "local, not fitted yet",
-            embedded=missing,
-            from_cache=texts - missing,
-            calls=math.ceil(missing / batch),
+            embedded=len(missing),
+            from_cache=nodes - len(missing),
+            calls=math.ceil(len(missing) / batch),
             estimated_tokens=characters // _CHARS_PER_TOKEN,
             rejected=tuple(rejected),
         )

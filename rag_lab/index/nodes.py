@@ -1,8 +1,7 @@
 """Documents to nodes: the units that are searched.
 
 A short document is one node. A long one is split at its own seams (paragraphs, ayat). Definitions
-and explanations of a law become children of their article, which stays reachable through
-`document_id`.
+of a law become children of their article, which stays reachable through `document_id`.
 """
 
 from __future__ import annotations

@@ -68,9 +68,16 @@ class SnapshotVectorStore(BasePydanticVectorStore):
     def get_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> list[BaseNode]:
-        """Nodes by id, by filter, or all."""
+        """Nodes by id, by filter, or all.
+
+        Raises:
+            IndexStateError: an id is unknown.
+        """
         places = self._index.places
         allowed = self._index.allowed(filters)
+        unknown = [node_id for node_id in node_ids or () if node_id not in places]
+        if unknown:
+            raise IndexStateError(f"{self._index.corpus} has no node {unknown[0]!r}.")
         wanted = range(len(self._index)) if node_ids is None else [places[i] for i in node_ids]
         return [self._index.text_node(p) for p in wanted if allowed is None or allowed[p]]
 

@@ -83,7 +83,11 @@ class RemoteEmbedder:
                     dimensions=openai.omit if self.dimensions is None else self.dimensions,
                 )
         # The protocol lets items come in any order: 'index' says whose they are.
-        placed = {item.index: item.embedding for item in reply.data}
+        # Servers that leave it out keep the order.
+        placed = {
+            place if item.index is None else item.index: item.embedding
+            for place, item in enumerate(reply.data)
+        }
         if sorted(placed) != list(range(len(texts))) or len(reply.data) != len(texts):
             raise ModelError(f"asked for {len(texts)} vectors, got {len(reply.data)}.")
         return _checked([placed[place] for place in range(len(texts))], self.dimensions)
