@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -197,8 +198,21 @@ async def _measure(
     corpus = load_corpus(question_set.corpus)
     questions, qrels = _judged(question_set, load_corpus(asked_from))
     tell(f"{question_set.name}: {len(questions)} questions")
-    index = await _indexed(corpus, cache)
+    with closing(await _indexed(corpus, cache)) as index:
+        figures.rows += await _rows(question_set, corpus, index, questions, qrels)
+    figures.bars += _set_bars(question_set.name, figures)
+
+
+async def _rows(
+    question_set: QuestionSet,
+    corpus: Corpus,
+    index: LabIndex,
+    questions: list[Question],
+    qrels: dict[str, Mapping[str, int]],
+) -> list[Figure]:
+    """Every system on one question set."""
     group = _statutes(index) if question_set.gold == "groups" else None
+    rows: list[Figure] = []
     systems: dict[str, DocumentRanker] = {
         "plain BM25": PlainBM25(corpus),
         "keyword": KeywordRetriever(index),
@@ -208,7 +222,7 @@ async def _measure(
     for system, ranker in systems.items():
         ranking = await rank_questions(ranker, questions, group=group)
         table = score_ranking(ranking, qrels, question_set.measures)
-        figures.rows += (
+        rows += (
             Figure(
                 question_set.name,
                 system,
@@ -221,8 +235,7 @@ async def _measure(
             )
             for measure in question_set.measures
         )
-    figures.bars += _set_bars(question_set.name, figures)
-    index.close()
+    return rows
 
 
 def _judged(
@@ -276,9 +289,9 @@ async def _answers(figures: Figures, cache: Path) -> None:
     """What the offline answerer says to the bundled questions, and when it refuses."""
     for name in ("anime", "law_id"):
         corpus = load_corpus(name)
-        index = await _indexed(corpus, cache)
-        engine = LabQueryEngine.over(index)
-        answers = {question.id: await engine.ask(question.text) for question in corpus.questions}
+        with closing(await _indexed(corpus, cache)) as index:
+            engine = LabQueryEngine.over(index)
+            answers = {q.id: await engine.ask(q.text) for q in corpus.questions}
         for measure, (asked, holds) in _ANSWER_MEASURES.items():
             scored = {q: float(holds(q, answers[q.id])) for q in corpus.questions if asked(q)}
             halves = {
@@ -296,7 +309,6 @@ async def _answers(figures: Figures, cache: Path) -> None:
                     n=len(scored),
                 )
             )
-        index.close()
 
 
 def _contains_all(question: Question, answer: Answer) -> bool:

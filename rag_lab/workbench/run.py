@@ -98,15 +98,15 @@ def _run_id(source: Path, parameters: Mapping[str, Any]) -> str:
 def _with_own_loop(
     source: Path, folder: Path, parameters: Mapping[str, Any]
 ) -> tuple[RunState, str]:
-    """The kernel client would make a loop for this thread by itself, and never close it."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
+    """The kernel client makes a loop for this thread by itself, and never closes it."""
+    from jupyter_core.utils import ensure_event_loop
+
+    loop = ensure_event_loop()
     try:
         return _execute(source, folder, parameters)
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
-        asyncio.set_event_loop(None)
 
 
 def _execute(source: Path, folder: Path, parameters: Mapping[str, Any]) -> tuple[RunState, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import json
 import queue
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
+from jupyter_core.utils import ensure_event_loop
 
 from rag_lab.workbench.export import NOTEBOOKS
 from rag_lab.workbench.record import MIME, read_record
@@ -92,12 +92,10 @@ async def test_quickstart_on_shows_by_papermill(tmp_path: Path) -> None:
 
 @pytest.fixture
 def own_loop() -> Iterator[None]:
-    """The blocking kernel client would make a loop by itself, and never close it."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
+    """The blocking kernel client makes a loop by itself, and never closes it."""
+    loop = ensure_event_loop()
     yield
     loop.close()
-    asyncio.set_event_loop(None)
 
 
 @pytest.mark.usefixtures("own_loop")
