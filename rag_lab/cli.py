@@ -156,6 +156,64 @@ def report(
 
 
 @app.command()
+def simulate(
+    preset_name: Annotated[
+        str, typer.Option("--preset", help="openai-like, jina-slow, tight-limits or bad-day.")
+    ] = "",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any that is free.")] = 0,
+    corpus: Annotated[
+        str, typer.Option(help="Serve the local embedder that was fitted to this corpus.")
+    ] = "",
+    latency_ms: Annotated[float | None, typer.Option(min=0, help="A call's fixed latency.")] = None,
+    capacity: Annotated[int | None, typer.Option(min=1, help="Calls at once; more wait.")] = None,
+    rpm: Annotated[float | None, typer.Option(help="Requests a minute; more get 429.")] = None,
+    tpm: Annotated[float | None, typer.Option(help="Tokens a minute; more get 429.")] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE[,FIELD=VALUE…]",
+            help="503=0.05, reset=0.01, stall=8,rate=0.02, outage=10-16, poison=MARKER …; repeat.",
+        ),
+    ] = None,
+    time_scale: Annotated[
+        float | None, typer.Option(help="0.1: ten times faster than modelled.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same latencies.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a simulated OpenAI-compatible provider on this machine until Ctrl-C."""
+    from rag_lab.simulate import SimulatorSettings, parse_fault, preset, serving_corpus
+    from rag_lab.simulate.process import SimulatedProvider, run_until_interrupt
+
+    settings = preset(preset_name) if preset_name else SimulatorSettings()
+    given = {
+        "capacity": capacity,
+        "requests_per_minute": rpm,
+        "tokens_per_minute": tpm,
+        "time_scale": time_scale,
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if latency_ms is not None:
+        changes |= {kind: {"base_ms": latency_ms} for kind in ("latency", "chat_latency")}
+    faults = (*settings.faults, *map(parse_fault, fault or ()))
+    settings = settings.changed(seed=seed, faults=faults, **changes)
+    if corpus:
+        settings = serving_corpus(corpus, settings)
+
+    def greet(provider: SimulatedProvider) -> None:
+        if as_json:
+            about = {"base_url": provider.base_url, "environment": provider.environment()}
+            typer.echo(json.dumps(about | {"settings": settings.public()}))
+            return
+        typer.secho(f"Simulated provider at {provider.base_url}; Ctrl-C ends it.", err=True)
+        for name, value in provider.environment().items():
+            typer.echo(f"export {name}={value}")
+
+    stats = run_until_interrupt(settings, greet, port=port)
+    typer.echo(json.dumps(stats.to_dict()) if as_json else str(stats), err=not as_json)
+
+
+@app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Say what is configured, what is missing, and how to fix it."""
     from rag_lab.workbench.doctor import examine

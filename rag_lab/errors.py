@@ -7,6 +7,7 @@
     ├── IndexStateError        an index is missing, damaged or of another corpus
     ├── ModelError             a model refused or failed
     │   └── ModelConfigError   a model is half configured
+    ├── SimulatorError         a simulated provider could not be started or asked
     ├── ReportError            a notebook run or an export failed
     └── MissingExtraError      an optional part is not installed
 
@@ -62,6 +63,10 @@ class ModelError(RagLabError):
 
 class ModelConfigError(ModelError):
     """A model is configured only in part."""
+
+
+class SimulatorError(RagLabError):
+    """A simulated provider could not be started or asked."""
 
 
 class ReportError(RagLabError):
