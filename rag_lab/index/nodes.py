@@ -27,6 +27,9 @@ NODES_VERSION = 1
 _NAME_KEYS = {"show": ("titles",), "pasal": ("law", "title")}
 """Metadata that people search by: counted `header_weight` times in keyword search."""
 
+_TOLD_TO_A_MODEL = ("title", "citation", "begin_year")
+"""Metadata that a chat model is shown with a passage: its source, and nothing else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -76,10 +79,12 @@ class Node:
         """The node as LlamaIndex knows it, related to its document."""
         from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 
+        hidden = [key for key in self.metadata if key not in _TOLD_TO_A_MODEL]
         return TextNode(
             id_=self.id,
             text=self.text,
             metadata=dict(self.metadata),
+            excluded_llm_metadata_keys=[*hidden, "document_id", "scores"],
             relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=self.document_id)},
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llama_index.core.schema import NodeRelationship
+from llama_index.core.schema import MetadataMode, NodeRelationship
 
 from rag_lab.corpora import load_corpus
 from rag_lab.corpora.base import in_memory
@@ -124,3 +124,12 @@ def test_as_a_llama_index_node_it_knows_its_document() -> None:
     assert found.relationships[NodeRelationship.SOURCE].node_id == "d"
     found.metadata["scores"] = {}
     assert "scores" not in node.metadata
+
+
+def test_a_chat_model_is_told_the_source_and_no_more() -> None:
+    about = {"title": "Harbours", "citation": "Pasal 1 UU 1/2031", "source_file": "x.jsonl"}
+    node = Node("a", "a", ("Harbours",), "", "A port is a harbour.", about).to_text_node()
+    told = node.get_content(metadata_mode=MetadataMode.LLM)
+    assert "Pasal 1 UU 1/2031" in told
+    assert "A port is a harbour." in told
+    assert "x.jsonl" not in told
