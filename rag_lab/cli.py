@@ -206,8 +206,8 @@ def simulate(
             typer.echo(json.dumps(about | {"settings": settings.public()}))
             return
         typer.secho(f"Simulated provider at {provider.base_url}; Ctrl-C ends it.", err=True)
-        for name, value in provider.environment().items():
-            typer.echo(f"export {name}={value}")
+        lines = (f"export {name}={value}" for name, value in provider.environment().items())
+        typer.echo("\n".join(lines))  # in one piece, for whoever reads it through a pipe
 
     stats = run_until_interrupt(settings, greet, port=port)
     typer.echo(json.dumps(stats.to_dict()) if as_json else str(stats), err=not as_json)

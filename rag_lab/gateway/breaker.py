@@ -1,0 +1,297 @@
+"""The breaker: when a provider has been failing for a while, stop asking and look again later.
+
+    working     calls go; outcomes are watched over a rolling window
+    failing     calls are refused at once, until the pause is over
+    recovering  a probe goes; each success lets more through, three close the breaker
+
+Only failures of the provider count (5xx, connection, timeout); a 429 or another 4xx does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from rag_lab.errors import ModelError, SettingsError
+from rag_lab.gateway.waiters import WaitingLine
+
+BreakerState = Literal["working", "failing", "recovering"]
+
+
+class ProviderFailingError(ModelError):
+    """The provider is failing; no call was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerSettings:
+    """When to stop asking, and how soon to look again.
+
+    Attributes:
+        window_s: how far back outcomes count.
+        failing_share: of the calls in the window, from which on it opens.
+        min_failures: fewer never open it.
+        min_duration_s: failures over a shorter time never open it.
+        pause_s: before the first probe; it grows by `growth` up to `max_pause_s`.
+        jitter: share by which a pause is longer or shorter, so that processes spread out.
+        successes: probes that must succeed.
+        probe_lost_s: a probe that has not come back by then no longer bars the next.
+        history: changes kept.
+    """
+
+    window_s: float = 10.0
+    failing_share: float = 0.5
+    min_failures: int = 10
+    min_duration_s: float = 2.0
+    pause_s: float = 0.5
+    growth: float = 1.5
+    max_pause_s: float = 15.0
+    jitter: float = 0.2
+    successes: int = 3
+    probe_lost_s: float = 60.0
+    history: int = 1_000
+
+    def __post_init__(self) -> None:
+        if not 0 < self.failing_share <= 1:
+            raise SettingsError(f"failing_share is a share above 0, got {self.failing_share}.")
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerChange:
+    """One change of state, for plotting."""
+
+    at: float
+    state: BreakerState
+    reason: str
+
+
+class Permit:
+    """The leave to make one call. An outcome that is never told changes nothing."""
+
+    __slots__ = ("_breaker", "_open", "era", "probe")
+
+    def __init__(self, breaker: Breaker, era: int, *, probe: bool) -> None:
+        self._breaker = breaker
+        self._open = True
+        self.era = era
+        self.probe = probe
+
+    def succeeded(self) -> None:
+        """The provider answered; a 429 or another 4xx is an answer too."""
+        self._tell(None)
+
+    def failed(self, reason: str) -> None:
+        """The provider failed: 5xx, connection or timeout."""
+        self._tell(reason)
+
+    def give_back(self) -> None:
+        """The call was not made, or was cancelled."""
+        if self._open:
+            self._open = False
+            self._breaker._returned(self)
+
+    def _tell(self, failure: str | None) -> None:
+        if self._open:
+            self._open = False
+            self._breaker._told(self, failure)
+
+
+class Breaker:
+    """Watches one provider and model. Bound to no event loop."""
+
+    def __init__(
+        self,
+        settings: BreakerSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        seed: int | None = None,
+    ) -> None:
+        self.settings = settings or BreakerSettings()
+        self._clock = clock
+        self._random = random.Random(seed)
+        self._state: BreakerState = "working"
+        self._era = 0  # outcomes of calls begun before a change of state no longer count
+        self._window: deque[tuple[float, bool]] = deque()
+        self._failed_in_row = 0
+        self._row_began = 0.0
+        self._pause_s = 0.0
+        self._retry_at = -math.inf
+        self._probes: dict[Permit, float] = {}
+        self._probe_successes = 0
+        self._line = WaitingLine()
+        self._history: deque[BreakerChange] = deque(maxlen=self.settings.history)
+        self._note("start")
+
+    @property
+    def state(self) -> BreakerState:
+        """The state; "failing" until a probe has been let through."""
+        return self._state
+
+    @property
+    def history(self) -> Sequence[BreakerChange]:
+        """Every change of state with its time and reason, oldest first."""
+        return tuple(self._history)
+
+    @property
+    def retry_at(self) -> float | None:
+        """When the next probe may go, on this breaker's clock; None unless failing."""
+        return self._retry_at if self._state == "failing" else None
+
+    @property
+    def failure_share(self) -> float:
+        """Share of failed calls in the rolling window; 0 if there were none."""
+        self._forget(self._clock())
+        return sum(failed for _, failed in self._window) / max(1, len(self._window))
+
+    @property
+    def ready(self) -> bool:
+        """Whether a call would be allowed now."""
+        if self._state == "working":
+            return True
+        now = self._clock()
+        if self._state == "failing":
+            return now >= self._retry_at
+        for lost in [p for p, at in self._probes.items() if now - at > self.settings.probe_lost_s]:
+            del self._probes[lost]
+        return len(self._probes) < 1 + 2 * self._probe_successes
+
+    def allow(self) -> Permit | None:
+        """Leave to make one call, or None: fail fast. Tell the permit how the call ended."""
+        if not self.ready:
+            return None
+        if self._state == "failing":
+            self._change("recovering", "looks again")
+        permit = Permit(self, self._era, probe=self._state == "recovering")
+        if permit.probe:
+            self._probes[permit] = self._clock()
+        return permit
+
+    @contextmanager
+    def guard(self) -> Iterator[Permit]:
+        """Leave to make one call inside the block.
+
+        Raises:
+            ProviderFailingError: the provider is failing; nothing was asked.
+        """
+        permit = self.allow()
+        if permit is None:
+            raise self._refusal()
+        try:
+            yield permit
+        finally:
+            permit.give_back()
+
+    def record_success(self) -> None:
+        """A call came back that had no permit."""
+        self._told(Permit(self, self._era, probe=False), None)
+
+    def record_failure(self, reason: str) -> None:
+        """A call failed that had no permit."""
+        self._told(Permit(self, self._era, probe=False), reason)
+
+    async def wait_until_not_failing(self, deadline: float | None = None) -> None:
+        """Returns once a call would be allowed; whoever asks first then gets the probe.
+
+        Args:
+            deadline: on this breaker's clock.
+
+        Raises:
+            ProviderFailingError: the deadline has passed.
+        """
+        while not self.ready:
+            now = self._clock()
+            wake = self._retry_at if self._state == "failing" else now + 1.0
+            if deadline is not None:
+                if now >= deadline:
+                    raise self._refusal()
+                wake = min(wake, deadline)
+            waiter = self._line.join("bulk")
+            try:
+                async with asyncio.timeout(max(wake - now, 0.001)):
+                    await waiter.wait()
+            except TimeoutError:
+                pass
+            finally:
+                self._line.leave(waiter)
+
+    def _told(self, permit: Permit, failure: str | None) -> None:
+        self._probes.pop(permit, None)
+        if permit.era == self._era and self._state != "failing":
+            if self._state == "recovering":
+                self._probed(failure)
+            else:
+                self._watched(failure)
+        self._wake()
+
+    def _returned(self, permit: Permit) -> None:
+        self._probes.pop(permit, None)
+        self._wake()
+
+    def _probed(self, failure: str | None) -> None:
+        if failure is not None:
+            self._fail(f"the probe failed: {failure}")
+            return
+        self._probe_successes += 1
+        if self._probe_successes >= self.settings.successes:
+            self._change("working", f"{self._probe_successes} probes succeeded")
+
+    def _watched(self, failure: str | None) -> None:
+        now = self._clock()
+        self._window.append((now, failure is not None))
+        self._forget(now)
+        if failure is None:
+            self._failed_in_row = 0
+            return
+        if not self._failed_in_row:
+            self._row_began = now
+        self._failed_in_row += 1
+        settings = self.settings
+        failed = [at for at, is_failure in self._window if is_failure]
+        # Successes of a busy minute would hide an outage for as long: nothing but failures is one.
+        only_failures = self._failed_in_row >= settings.min_failures
+        many = len(failed) >= max(settings.min_failures, settings.failing_share * len(self._window))
+        lasting = now - (self._row_began if only_failures else failed[0])
+        if (only_failures or many) and lasting >= settings.min_duration_s:
+            count = self._failed_in_row if only_failures else len(failed)
+            self._fail(f"{count} failures in {lasting:.1f} s, the last: {failure}")
+
+    def _fail(self, reason: str) -> None:
+        settings = self.settings
+        self._pause_s = min(settings.max_pause_s, self._pause_s * settings.growth)
+        self._pause_s = self._pause_s or settings.pause_s
+        pause = self._pause_s * self._random.uniform(1 - settings.jitter, 1 + settings.jitter)
+        self._retry_at = self._clock() + pause
+        self._change("failing", f"{reason}; looks again in {pause:.1f} s")
+
+    def _change(self, state: BreakerState, reason: str) -> None:
+        self._state = state
+        self._era += 1
+        self._probes.clear()
+        self._probe_successes = self._failed_in_row = 0
+        self._window.clear()
+        if state == "working":
+            self._pause_s = 0.0
+        self._note(reason)
+
+    def _refusal(self) -> ProviderFailingError:
+        after = max(0.0, (self.retry_at or self._clock()) - self._clock())
+        return ProviderFailingError(
+            f"the provider is failing ({self._history[-1].reason}). Nothing was asked of it; "
+            f"try again in {after:.0f} s. What is done is kept."
+        )
+
+    def _wake(self) -> None:
+        while self.ready and (waiter := self._line.first()):
+            self._line.serve(waiter)
+
+    def _forget(self, now: float) -> None:
+        while self._window and self._window[0][0] < now - self.settings.window_s:
+            self._window.popleft()
+
+    def _note(self, reason: str) -> None:
+        self._history.append(BreakerChange(self._clock(), self._state, reason))
