@@ -12,9 +12,9 @@ import numpy as np
 import openai
 import pytest
 from aiohttp import web
-from provider import KEY, word_vector
 from pydantic import SecretStr
 
+from provider import KEY, word_vector
 from rag_lab.errors import ModelConfigError, SettingsError
 from rag_lab.gateway.call import CallSettings, ChatCall, EmbeddingCall, Endpoint
 from rag_lab.gateway.reply import (
