@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from rag_lab.errors import CorpusError, ModelError, RecordError, Rejection
 from rag_lab.gateway.cache import VectorCache, cache_key
 from rag_lab.index.keyword import KeywordIndex, index_tokens
 from rag_lab.index.nodes import Node, NodeStore, NodeWriter, split_document
+from rag_lab.index.proof import prove
+from rag_lab.index.report import FailedNode, IngestReport, Progress
 from rag_lab.index.snapshot import (
     MANIFEST,
     IndexHome,
@@ -46,79 +48,7 @@ _IN_FLIGHT = 8
 _LOCK_POLL_S = 0.1
 _FIT_IS_FRESH = 0.10
 _FIT_IS_USELESS = 0.50
-_SELF_CHECKS = 32
 _CHARS_PER_TOKEN = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an ingestion is: sent to the `progress` callback."""
-
-    stage: str
-    done: int
-    total: int | None = None
-    calls: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class FailedNode:
-    """A node that did not get what it needs, and why."""
-
-    node_id: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class IngestReport:
-    """What an ingestion did and proved.
-
-    `problems` is empty if nodes, vectors and keyword entries are equal in number and every vector
-    is finite, of one dimension, of unit length and found under its own id.
-    """
-
-    corpus: str
-    snapshot: str = ""
-    folder: str = ""
-    up_to_date: bool = False
-    dry_run: bool = False
-    count: ReadCount = field(default_factory=ReadCount)
-    nodes: int = 0
-    vectors: int = 0
-    keyword_entries: int = 0
-    dimensions: int = 0
-    embedder: str = ""
-    embedded: int = 0
-    from_cache: int = 0
-    calls: int = 0
-    estimated_tokens: int = 0
-    notes: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-    failed: tuple[FailedNode, ...] = ()
-    rejected: tuple[Rejection, ...] = ()
-    stages_s: dict[str, float] = field(default_factory=dict)
-    peak_mib: float | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything that was kept is searchable in both ways."""
-        return not self.problems and not self.failed
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {**asdict(self), "read": self.count.read, "complete": self.complete}
-
-    def __str__(self) -> str:
-        if self.dry_run:
-            return (
-                f"{self.corpus}: {self.count}; {self.nodes:,} nodes, {self.embedded:,} to embed in "
-                f"about {self.calls:,} calls (~{self.estimated_tokens:,} tokens). No call was made."
-            )
-        state = "unchanged" if self.up_to_date else f"{sum(self.stages_s.values()):.1f} s"
-        whole = "complete" if self.complete else "INCOMPLETE"
-        return (
-            f"{self.corpus}: {self.count}; {self.nodes:,} nodes = {self.vectors:,} vectors = "
-            f"{self.keyword_entries:,} keyword entries, {whole} ({state}, snapshot {self.snapshot})"
-        )
 
 
 def _ignore(progress: Progress) -> None:
@@ -425,7 +355,7 @@ class _Ingestion:
         self.progress(Progress("index", 1, 2))
         built = FaissVectors.build(vectors, self.settings)
         built.save(staging / "vectors.faiss")
-        problems, failed = _prove(nodes, vectors, built, keyword)
+        problems, failed = prove(nodes, vectors, built, keyword)
         report = IngestReport(
             corpus=self.corpus.name,
             count=staged.count,
@@ -544,42 +474,6 @@ def _sample(hashes: np.ndarray, most: int) -> np.ndarray:
     if len(hashes) <= most:
         return np.arange(len(hashes))
     return np.sort(np.argsort(hashes, kind="stable")[:most])
-
-
-def _prove(
-    nodes: NodeStore, vectors: np.ndarray, built: FaissVectors, keyword: KeywordIndex
-) -> tuple[tuple[str, ...], tuple[FailedNode, ...]]:
-    """What is wrong with the finished index, and which nodes cannot be found by meaning."""
-    problems = []
-    if not len(nodes) == len(built) == len(keyword):
-        problems.append(
-            f"{len(nodes)} nodes, {len(built)} vectors, {len(keyword)} keyword entries: not equal"
-        )
-    lengths = np.linalg.norm(vectors, axis=1)
-    if not np.isfinite(lengths).all():
-        problems.append(f"{int((~np.isfinite(lengths)).sum())} vectors are not finite")
-    zero = np.flatnonzero(lengths == 0)
-    wrong = int((np.abs(lengths[lengths > 0] - 1) > 1e-3).sum())
-    if wrong:
-        problems.append(f"{wrong} vectors are not of unit length")
-    problems += _misplaced(vectors, built, lengths)
-    reason = "zero vector: the embedder knows none of its words (keyword search finds it)"
-    return tuple(problems), tuple(FailedNode(nodes[int(place)].id, reason) for place in zero)
-
-
-def _misplaced(vectors: np.ndarray, built: FaissVectors, lengths: np.ndarray) -> list[str]:
-    """Searches some vectors for themselves: each must come back as similar as it can be."""
-    usable = np.flatnonzero(lengths > 0)
-    places = usable[:: max(1, len(usable) // _SELF_CHECKS)][:_SELF_CHECKS]
-    if not len(places):
-        return ["no vector is usable"]
-    found = built.search(np.asarray(vectors[places]), 1)
-    # Equal texts have equal vectors, so another place is right if its vector is the same.
-    lost = sum(
-        not hits or float(vectors[hits[0][0]] @ vectors[place]) < 0.999 or hits[0][1] < 0.99
-        for place, hits in zip(places, found, strict=True)
-    )
-    return [f"{lost} of {len(places)} vectors were not found by themselves"] if lost else []
 
 
 def _peak_mib() -> float | None:

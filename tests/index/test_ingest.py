@@ -16,7 +16,7 @@ from provider import Provider
 from rag_lab.corpora import Corpus, add_corpus, load_corpus
 from rag_lab.errors import CorpusError, ModelError, RecordError
 from rag_lab.index import Progress, ingest, open_index
-from rag_lab.index.ingest import IngestReport
+from rag_lab.index.report import IngestReport
 from rag_lab.models import build_models
 from rag_lab.settings import PathSettings, load_settings
 from small import FRUITS, corpus_of, files_of, food

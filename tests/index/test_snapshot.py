@@ -18,7 +18,7 @@ from provider import Provider
 from rag_lab.corpora import Corpus
 from rag_lab.errors import IndexStateError, RagLabError
 from rag_lab.index import ingest, open_index
-from rag_lab.index.ingest import IngestReport
+from rag_lab.index.report import IngestReport
 from rag_lab.index.vectors import FaissVectors
 from rag_lab.models import build_models
 from rag_lab.retrieval import HybridRetriever
