@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from command import Run, runner
 from rag_lab.settings import PathSettings
 
 # Taken before any test changes the environment.
@@ -79,3 +80,19 @@ def write(tmp_path: Path) -> Write:
         return path
 
     return write
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line in this process."""
+    return runner(monkeypatch, capsys)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """A file of three documents, one of which is unusable."""
+    file = tmp_path / "rows.jsonl"
+    texts = {"a": "The anchor is made of iron.", "b": "The lantern burns oil.", "c": ""}
+    lines = [json.dumps({"id": k, "title": k.upper(), "text": t}) for k, t in texts.items()]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file

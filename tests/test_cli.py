@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from command import Run, Told, runner
+from command import Run, Told
 from provider import KEY, Provider
 from rag_lab import __version__
 from rag_lab.settings import PathSettings
@@ -28,21 +27,6 @@ COMMANDS = [
     ["bench"],
     ["bench", "quality"],
 ]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    """A file of three documents, one of which is unusable."""
-    file = tmp_path / "rows.jsonl"
-    texts = {"a": "The anchor is made of iron.", "b": "The lantern burns oil.", "c": ""}
-    lines = [json.dumps({"id": k, "title": k.upper(), "text": t}) for k, t in texts.items()]
-    file.write_text("\n".join(lines), encoding="utf-8")
-    return file
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from command import Run, apart, runner
+from command import Run, apart
 from rag_lab import cli
 
 STATUTE = """UNDANG-UNDANG REPUBLIK INDONESIA
@@ -32,21 +32,6 @@ Pasal 2
 Pasal 3
 Pedagang yang tidak memiliki izin dikenai denda sebesar sembilan juta rupiah.
 """
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    """A file of three documents, one of which is unusable."""
-    file = tmp_path / "rows.jsonl"
-    texts = {"a": "The anchor is made of iron.", "b": "The lantern burns oil.", "c": ""}
-    lines = [json.dumps({"id": k, "title": k.upper(), "text": t}) for k, t in texts.items()]
-    file.write_text("\n".join(lines), encoding="utf-8")
-    return file
 
 
 def test_add_ingest_query_on_own_rows(run: Run, rows: Path) -> None:

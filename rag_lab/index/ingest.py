@@ -412,13 +412,14 @@ class _Ingestion:
     def _is_there(self, wanted: str) -> bool:
         """Whether that snapshot exists and is whole; a damaged one is removed, and that is said."""
         folder = self.home.snapshot(wanted)
-        if self.home.holds(wanted) and not (damaged := damaged_files(folder)):
-            return True
-        if folder.exists():
-            names = ", ".join(damaged) if self.home.holds(wanted) else MANIFEST
+        if not folder.exists():
+            return False
+        damaged = damaged_files(folder)
+        if damaged:
+            names = ", ".join(damaged)
             self.notes.append(f"the snapshot was damaged ({names}) and has been built anew.")
             shutil.rmtree(folder)
-        return False
+        return not damaged
 
     def _unchanged(self, wanted: str) -> IngestReport:
         write_pointer(self.home.folder, wanted)

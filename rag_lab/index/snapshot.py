@@ -101,7 +101,8 @@ class IndexHome:
         for leftover in self.folder.glob(".building-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         made = [entry.parent for entry in self.folder.glob(f"*/{MANIFEST}")]
-        made.sort(key=lambda path: (path.name == self.current(), path.stat().st_mtime))
+        current = self.current()
+        made.sort(key=lambda path: (path.name == current, path.stat().st_mtime))
         for old in made[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
 
