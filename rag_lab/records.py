@@ -10,6 +10,17 @@ from typing import Any, Literal
 Split = Literal["dev", "held_out"]
 AnswerKind = Literal["extractive", "generated", "refused"]
 Outcome = Literal["answered", "refused", "failed"]
+Stage = Literal[
+    "queue",  # for a turn: from the scheduled start, then for a batch to ride in
+    "limiter",  # for a slot
+    "budget",  # for the provider's rate limits
+    "call",  # the provider, and the way there and back
+    "decode",  # from bytes to a matrix
+    "backoff",  # between attempts
+    "search",
+    "fuse",
+    "synthesise",  # writing the answer, the calls for it included
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +75,23 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What was consumed. Counts add up; `cost_usd` is None where no price is known."""
+    """What was used. Counts add up; `cost_usd` is None where no price is known.
+
+    Attributes:
+        calls: answered requests to a model; one shared by several questions counts for each.
+        texts: texts embedded by those calls.
+        cache_hits: texts and answers that were known.
+        retries: requests made again after a failure.
+        hedges: second requests for one that was late.
+    """
 
     calls: int = 0
     texts: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cache_hits: int = 0
+    retries: int = 0
+    hedges: int = 0
     cost_usd: float | None = None
 
     def __add__(self, other: Usage) -> Usage:
@@ -81,16 +102,47 @@ class Usage:
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             cache_hits=self.cache_hits + other.cache_hits,
+            retries=self.retries + other.retries,
+            hedges=self.hedges + other.hedges,
             cost_usd=sum(costs) if costs else None,
         )
+
+    def __str__(self) -> str:
+        told = [
+            f"{self.calls:,} calls",
+            f"{self.prompt_tokens + self.completion_tokens:,} tokens",
+            f"{self.cache_hits:,} known already" if self.cache_hits else "",
+            f"{self.retries:,} retries" if self.retries else "",
+            f"{self.hedges:,} asked twice because they were late" if self.hedges else "",
+            "" if self.cost_usd is None else f"{self.cost_usd:.4f} USD",
+        ]
+        return ", ".join(filter(None, told))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One stage of a request: when it began and ended, in seconds after its scheduled start."""
+
+    stage: Stage
+    began_s: float
+    ended_s: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.ended_s - self.began_s
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds spent, whole and by stage, from when the question was meant to start."""
+    """Seconds spent, whole and by stage, from when the question was meant to start.
+
+    `spans` are the stages one by one (the waterfall); stages may run at the same time.
+    """
 
     total_s: float = 0.0
     stages_s: Mapping[str, float] = field(default_factory=dict)
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +159,10 @@ class PartOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer with its evidence, or a refusal with its reason."""
+    """An answer with its evidence, or a refusal with its reason.
+
+    `degraded` says what it had to do without (a model that was failing); empty if nothing.
+    """
 
     question: str
     text: str
@@ -118,6 +173,7 @@ class Answer:
     parts: tuple[PartOutcome, ...] = ()
     timing: Timing = Timing()
     usage: Usage = Usage()
+    degraded: tuple[str, ...] = ()
 
     @property
     def refused(self) -> bool:

@@ -46,7 +46,9 @@ def test_a_question_with_gold_documents_or_groups_is_answerable() -> None:
 def test_usage_adds_up_by_hand() -> None:
     one = Usage(calls=1, texts=2, prompt_tokens=30, cost_usd=0.25)
     other = Usage(calls=2, completion_tokens=7, cache_hits=4)
-    assert one + other == Usage(3, 2, 30, 7, 4, 0.25)
+    assert one + other == Usage(3, 2, 30, 7, cache_hits=4, cost_usd=0.25)
+    more = Usage(calls=1, retries=2, hedges=1) + Usage(retries=1)
+    assert (more.calls, more.retries, more.hedges) == (1, 3, 1)
     assert (other + other).cost_usd is None
     assert (one + one).cost_usd == 0.5
 
