@@ -6,7 +6,8 @@
     │   └── RecordError        one record of a corpus is unusable (file, line, reason)
     ├── IndexStateError        an index is missing, damaged or of another corpus
     ├── ModelError             a model refused or failed
-    │   └── ModelConfigError   a model is half configured
+    │   ├── ModelConfigError   a model is half configured
+    │   └── ProviderError      its provider fails for now; later the same may succeed
     ├── SimulatorError         a simulated provider could not be started or asked
     ├── ReportError            a notebook run or an export failed
     └── MissingExtraError      an optional part is not installed
@@ -63,6 +64,10 @@ class ModelError(RagLabError):
 
 class ModelConfigError(ModelError):
     """A model is configured only in part."""
+
+
+class ProviderError(ModelError):
+    """A model's provider fails, refuses for now or cannot be reached: later it may succeed."""
 
 
 class SimulatorError(RagLabError):

@@ -16,7 +16,15 @@ from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -179,7 +187,7 @@ class EmbedSettings(StageSettings):
     """A remote embedding model, or the local one where `model` is empty."""
 
     section: ClassVar[str] = "embed"
-    operational: ClassVar[frozenset[str]] = frozenset({"batch_size", "timeout_s", "max_retries"})
+    operational: ClassVar[frozenset[str]] = frozenset({"batch_size", "timeout_s"})
     model_config = SettingsConfigDict(env_prefix="RAG_LAB_EMBED_")
 
     model: str = Field(default="", description="model name at the provider; empty: local LSA")
@@ -192,16 +200,15 @@ class EmbedSettings(StageSettings):
         description="the provider's key; local servers need none",
     )
     dimensions: int | None = Field(default=None, gt=0, description="asked of the provider if set")
-    batch_size: int = Field(default=96, gt=0, le=2048, description="texts a call")
-    timeout_s: float = Field(default=60.0, gt=0)
-    max_retries: int = Field(default=3, ge=0)
+    batch_size: int = Field(default=96, gt=0, le=2048, description="texts a call, at most")
+    timeout_s: float = Field(default=60.0, gt=0, description="for one call")
 
 
 class LLMSettings(StageSettings):
     """A remote chat model, or the extractive answerer where `model` is empty."""
 
     section: ClassVar[str] = "llm"
-    operational: ClassVar[frozenset[str]] = frozenset({"timeout_s", "max_retries"})
+    operational: ClassVar[frozenset[str]] = frozenset({"timeout_s"})
     model_config = SettingsConfigDict(env_prefix="RAG_LAB_LLM_")
 
     model: str = Field(default="", description="model name at the provider; empty: extractive")
@@ -214,8 +221,52 @@ class LLMSettings(StageSettings):
     temperature: float = Field(default=0.0, ge=0, le=2)
     max_tokens: int = Field(default=512, gt=0)
     context_window: int = Field(default=16_384, gt=0, description="tokens the model can read")
-    timeout_s: float = Field(default=60.0, gt=0)
-    max_retries: int = Field(default=3, ge=0)
+    timeout_s: float = Field(default=60.0, gt=0, description="for one call")
+
+
+class Price(BaseModel):
+    """What a model costs, in USD a million tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: float = Field(ge=0)
+    output: float = Field(default=0.0, ge=0)
+
+
+class GatewaySettings(StageSettings):
+    """How remote models are called. Nothing here has to be set: what matters is found out.
+
+    It changes how fast and at what cost vectors and answers come, not which: it is no part of the
+    fingerprint.
+    """
+
+    section: ClassVar[str] = "gateway"
+    model_config = SettingsConfigDict(env_prefix="RAG_LAB_GATEWAY_")
+
+    concurrency: int | None = Field(
+        default=None, ge=1, le=512, description="calls in flight, fixed; unset: adaptive"
+    )
+    requests_per_minute: float | None = Field(
+        default=None, gt=0, description="unset: learned from the provider's headers"
+    )
+    tokens_per_minute: float | None = Field(default=None, gt=0, description="likewise")
+    attempts: int = Field(default=5, ge=1, le=12, description="tries of one call, the first too")
+    question_patience_s: float = Field(
+        default=15.0, gt=0, description="a question's calls are retried no longer than this"
+    )
+    ingest_patience_s: float = Field(
+        default=600.0,
+        gt=0,
+        description="an ingestion waits this long for a provider that answers nothing, then stops",
+    )
+    hedge: bool = Field(default=True, description="ask again for an embedding that is late")
+    hedge_chat: bool = Field(default=False, description="likewise for answers; costs tokens")
+    cache_queries: bool = Field(default=True, description="keep the vectors of questions too")
+    prices: dict[str, Price] = Field(
+        default_factory=dict,
+        description="USD a million tokens by model, e.g. "
+        '{"text-embedding-3-small": {"input": 0.02}}',
+    )
 
 
 class IndexSettings(StageSettings):
@@ -281,6 +332,7 @@ _STAGES: dict[str, type[StageSettings]] = {
     "paths": PathSettings,
     "embed": EmbedSettings,
     "llm": LLMSettings,
+    "gateway": GatewaySettings,
     "index": IndexSettings,
     "retrieval": RetrievalSettings,
     "answer": AnswerSettings,
@@ -297,6 +349,7 @@ class Settings:
         paths: PathSettings,
         embed: EmbedSettings,
         llm: LLMSettings,
+        gateway: GatewaySettings,
         index: IndexSettings,
         retrieval: RetrievalSettings,
         answer: AnswerSettings,
@@ -304,6 +357,7 @@ class Settings:
         self.paths = paths
         self.embed = embed
         self.llm = llm
+        self.gateway = gateway
         self.index = index
         self.retrieval = retrieval
         self.answer = answer
@@ -313,10 +367,9 @@ class Settings:
         return {name: getattr(self, name).public() for name in SECTIONS}
 
     def fingerprint(self) -> str:
-        """Twelve hex digits over the stages that decide results; paths do not."""
-        return fingerprint_of(
-            {name: getattr(self, name).fingerprint() for name in SECTIONS if name != "paths"}
-        )
+        """Twelve hex digits over the stages that decide results; paths and gateway do not."""
+        deciding = [name for name in SECTIONS if name not in ("paths", "gateway")]
+        return fingerprint_of({name: getattr(self, name).fingerprint() for name in deciding})
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in SECTIONS)})"

@@ -170,8 +170,9 @@ def test_public_is_plain_data() -> None:
 def test_fingerprints_name_results_and_not_how_the_work_is_done(tmp_path: Path) -> None:
     plain = load_settings().fingerprint()
     operational = load_settings(
-        embed={"batch_size": 7, "timeout_s": 1, "max_retries": 9},
-        llm={"timeout_s": 1, "max_retries": 9},
+        embed={"batch_size": 7, "timeout_s": 1},
+        llm={"timeout_s": 1},
+        gateway={"concurrency": 7, "attempts": 9},
         index={"keep_snapshots": 9},
         paths={"data": tmp_path},
     )

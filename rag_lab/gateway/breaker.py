@@ -2,7 +2,7 @@
 
     working     calls go; outcomes are watched over a rolling window
     failing     calls are refused at once, until the pause is over
-    recovering  a probe goes; each success lets more through, three close the breaker
+    recovering  a probe goes; each success lets more through, two close the breaker
 
 Only failures of the provider count (5xx, connection, timeout); a 429 or another 4xx does not.
 """
@@ -19,13 +19,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from rag_lab.errors import ModelError, SettingsError
+from rag_lab.errors import ProviderError, SettingsError
 from rag_lab.gateway.waiters import WaitingLine
 
 BreakerState = Literal["working", "failing", "recovering"]
+_QUICK_S = 0.05
 
 
-class ProviderFailingError(ModelError):
+class ProviderFailingError(ProviderError):
     """The provider is failing; no call was made."""
 
 
@@ -38,9 +39,12 @@ class BreakerSettings:
         failing_share: of the calls in the window, from which on it opens.
         min_failures: fewer never open it.
         min_duration_s: failures over a shorter time never open it.
-        pause_s: before the first probe; it grows by `growth` up to `max_pause_s`.
+        pause_s: before a probe, at least; `pause_share` of how long it has been failing if that
+            is more, up to `max_pause_s`. So little of an outage's length is lost after its end.
         jitter: share by which a pause is longer or shorter, so that processes spread out.
         successes: probes that must succeed.
+        step: calls that each success lets through beside the first; so does a first probe that
+            is out for `slower` times as long as failures took: it was not refused as they were.
         probe_lost_s: a probe that has not come back by then no longer bars the next.
         history: changes kept.
     """
@@ -49,11 +53,13 @@ class BreakerSettings:
     failing_share: float = 0.5
     min_failures: int = 10
     min_duration_s: float = 2.0
-    pause_s: float = 0.5
-    growth: float = 1.5
+    pause_s: float = 0.25
+    pause_share: float = 0.1
     max_pause_s: float = 15.0
     jitter: float = 0.2
-    successes: int = 3
+    successes: int = 2
+    step: int = 6
+    slower: float = 5.0
     probe_lost_s: float = 60.0
     history: int = 1_000
 
@@ -74,11 +80,12 @@ class BreakerChange:
 class Permit:
     """The leave to make one call. An outcome that is never told changes nothing."""
 
-    __slots__ = ("_breaker", "_open", "era", "probe")
+    __slots__ = ("_breaker", "_open", "began", "era", "probe")
 
-    def __init__(self, breaker: Breaker, era: int, *, probe: bool) -> None:
+    def __init__(self, breaker: Breaker, era: int, began: float, *, probe: bool) -> None:
         self._breaker = breaker
         self._open = True
+        self.began = began
         self.era = era
         self.probe = probe
 
@@ -119,9 +126,10 @@ class Breaker:
         self._window: deque[tuple[float, bool]] = deque()
         self._failed_in_row = 0
         self._row_began = 0.0
-        self._pause_s = 0.0
+        self._failing_since: float | None = None
         self._retry_at = -math.inf
-        self._probes: dict[Permit, float] = {}
+        self._probes: set[Permit] = set()
+        self._failed_after_s = 0.0
         self._probe_successes = 0
         self._line = WaitingLine()
         self._history: deque[BreakerChange] = deque(maxlen=self.settings.history)
@@ -156,9 +164,14 @@ class Breaker:
         now = self._clock()
         if self._state == "failing":
             return now >= self._retry_at
-        for lost in [p for p, at in self._probes.items() if now - at > self.settings.probe_lost_s]:
-            del self._probes[lost]
-        return len(self._probes) < 1 + 2 * self._probe_successes
+        lost = now - self.settings.probe_lost_s
+        self._probes = {probe for probe in self._probes if probe.began > lost}
+        hopeful = self._probe_successes + any(self._looks_well_at(p) <= now for p in self._probes)
+        return len(self._probes) < 1 + self.settings.step * hopeful
+
+    def _looks_well_at(self, probe: Permit) -> float:
+        """When a probe has been out for so long that it was not refused as others were."""
+        return probe.began + max(_QUICK_S, self.settings.slower * self._failed_after_s)
 
     def allow(self) -> Permit | None:
         """Leave to make one call, or None: fail fast. Tell the permit how the call ended."""
@@ -166,10 +179,19 @@ class Breaker:
             return None
         if self._state == "failing":
             self._change("recovering", "looks again")
-        permit = Permit(self, self._era, probe=self._state == "recovering")
+        permit = Permit(self, self._era, self._clock(), probe=self._state == "recovering")
         if permit.probe:
-            self._probes[permit] = self._clock()
+            self._probes.add(permit)
         return permit
+
+    def check(self) -> None:
+        """Refuses where `guard` would.
+
+        Raises:
+            ProviderFailingError: the provider is failing.
+        """
+        if not self.ready:
+            raise self._refusal()
 
     @contextmanager
     def guard(self) -> Iterator[Permit]:
@@ -188,11 +210,11 @@ class Breaker:
 
     def record_success(self) -> None:
         """A call came back that had no permit."""
-        self._told(Permit(self, self._era, probe=False), None)
+        self._told(Permit(self, self._era, self._clock(), probe=False), None)
 
     def record_failure(self, reason: str) -> None:
         """A call failed that had no permit."""
-        self._told(Permit(self, self._era, probe=False), reason)
+        self._told(Permit(self, self._era, self._clock(), probe=False), reason)
 
     async def wait_until_not_failing(self, deadline: float | None = None) -> None:
         """Returns once a call would be allowed; whoever asks first then gets the probe.
@@ -205,7 +227,10 @@ class Breaker:
         """
         while not self.ready:
             now = self._clock()
-            wake = self._retry_at if self._state == "failing" else now + 1.0
+            looks_well = [at for at in map(self._looks_well_at, self._probes) if at > now]
+            wake = min(looks_well, default=now + 1.0)
+            if self._state == "failing":
+                wake = self._retry_at
             if deadline is not None:
                 if now >= deadline:
                     raise self._refusal()
@@ -220,7 +245,9 @@ class Breaker:
                 self._line.leave(waiter)
 
     def _told(self, permit: Permit, failure: str | None) -> None:
-        self._probes.pop(permit, None)
+        self._probes.discard(permit)
+        if failure is not None:
+            self._failed_after_s = self._clock() - permit.began
         if permit.era == self._era and self._state != "failing":
             if self._state == "recovering":
                 self._probed(failure)
@@ -229,7 +256,7 @@ class Breaker:
         self._wake()
 
     def _returned(self, permit: Permit) -> None:
-        self._probes.pop(permit, None)
+        self._probes.discard(permit)
         self._wake()
 
     def _probed(self, failure: str | None) -> None:
@@ -261,12 +288,14 @@ class Breaker:
             self._fail(f"{count} failures in {lasting:.1f} s, the last: {failure}")
 
     def _fail(self, reason: str) -> None:
-        settings = self.settings
-        self._pause_s = min(settings.max_pause_s, self._pause_s * settings.growth)
-        self._pause_s = self._pause_s or settings.pause_s
-        pause = self._pause_s * self._random.uniform(1 - settings.jitter, 1 + settings.jitter)
-        self._retry_at = self._clock() + pause
-        self._change("failing", f"{reason}; looks again in {pause:.1f} s")
+        settings, now = self.settings, self._clock()
+        if self._failing_since is None:
+            self._failing_since = now
+        longest = settings.pause_share * (now - self._failing_since)
+        pause = min(settings.max_pause_s, max(settings.pause_s, longest))
+        pause *= self._random.uniform(1 - settings.jitter, 1 + settings.jitter)
+        self._retry_at = now + pause
+        self._change("failing", reason)
 
     def _change(self, state: BreakerState, reason: str) -> None:
         self._state = state
@@ -275,14 +304,14 @@ class Breaker:
         self._probe_successes = self._failed_in_row = 0
         self._window.clear()
         if state == "working":
-            self._pause_s = 0.0
+            self._failing_since = None
         self._note(reason)
 
     def _refusal(self) -> ProviderFailingError:
         after = max(0.0, (self.retry_at or self._clock()) - self._clock())
         return ProviderFailingError(
-            f"the provider is failing ({self._history[-1].reason}). Nothing was asked of it; "
-            f"try again in {after:.0f} s. What is done is kept."
+            f"the provider is failing ({self._history[-1].reason}). Nothing was asked of it; it "
+            f"will be tried again in {after:.1f} s. What is done is kept."
         )
 
     def _wake(self) -> None:

@@ -21,6 +21,10 @@ from rag_lab.gateway.waiters import Priority, Waiter, WaitingLine
 
 _ROUNDING = 1e-6
 _MIN_WAIT_S = 0.001
+_OPENING = 2
+_OPENING_GAP_S = 0.003
+"""A provider that has said nothing yet gets this many requests at once, then one in each gap: of
+a refusal, and of the limits in its headers, we then know before all the others are refused too."""
 
 
 class BudgetError(ModelError):
@@ -132,7 +136,9 @@ class Bucket:
         if self.limit is None:
             return False
         if before is None:
-            known, self._at = self.limit - self.sent, now
+            # Nothing better is known than that all that was sent since has still to be counted.
+            known = self.limit - self.sent if left is None else left - sent_since
+            self._at = now
         self._size = self.limit
         if left is not None and reset_s is not None:
             self._size = min(self._size, max(left + reset_s * self.per_second, 1.0))
@@ -160,6 +166,9 @@ class RateBudget:
         }
         self._history: deque[BudgetChange] = deque(maxlen=self.settings.history)
         self._paused_until = -math.inf
+        self._heard = False
+        self._opened = 0
+        self._next_opening = -math.inf
         self._line = WaitingLine()
         self._taken: dict[Waiter, Taken] = {}  # granted, and not yet resumed
         self._timers: dict[asyncio.AbstractEventLoop, asyncio.TimerHandle] = {}
@@ -187,12 +196,13 @@ class RateBudget:
             waiting=len(self._line),
         )
 
-    def wait_s(self, tokens: float) -> float:
+    def wait_s(self, tokens: float, requests: float = 1.0) -> float:
         """How long until a request of so many tokens could go, if nobody stood before it."""
         now = self._clock()
-        needs = {"requests": 1.0, "tokens": tokens}
+        needs = {"requests": requests, "tokens": tokens}
         waits = (self._buckets[name].wait_s(need, now) for name, need in needs.items())
-        return max(0.0, self._paused_until - now, *waits)
+        opening = self._next_opening if requests and not self._heard else -math.inf
+        return max(0.0, self._paused_until - now, opening - now, *waits)
 
     def pause_until(self, at: float, reason: str) -> None:
         """Nobody sends before a moment of this budget's clock; pauses extend, never add up."""
@@ -200,13 +210,18 @@ class RateBudget:
             self._paused_until = at
             self._note(f"paused for {at - self._clock():.3g} s: {reason}")
 
-    def learn(self, headers: Mapping[str, str], taken: Taken | None = None) -> None:
+    def learn(
+        self, headers: Mapping[str, str], taken: Taken | None = None, *, refused: bool = False
+    ) -> None:
         """Takes over limits and what is left from a reply's `x-ratelimit-*` headers.
 
         Args:
             headers: of any reply, also of a 429; names in any case.
             taken: what `acquire` gave for that request: it tells how old the headers may be.
+            refused: the reply is a 429. Those come at once: what has flowed in since is nothing
+                worth the next refusal.
         """
+        self._heard = True
         now = self._clock()
         said = {name.lower(): value for name, value in headers.items()}
         for name, bucket in self._buckets.items():
@@ -214,21 +229,24 @@ class RateBudget:
             left = parse_number(said.get(f"x-ratelimit-remaining-{name}"))
             reset_s = parse_duration(said.get(f"x-ratelimit-reset-{name}"))
             since = max(0.0, bucket.sent - (getattr(taken, name) if taken else bucket.sent))
-            age_s = now - taken.at if taken else 0.0
+            age_s = now - taken.at if taken and not refused else 0.0
             if bucket.learn(now, age_s, since, limit, left, reset_s):
                 self._note(f"{bucket.limit:.0f} {name} a minute, says the provider")
         self._serve()
 
-    async def acquire(self, tokens: float = 0, *, priority: Priority = "bulk") -> Taken:
+    async def acquire(
+        self, tokens: float = 0, *, requests: float = 1.0, priority: Priority = "bulk"
+    ) -> Taken:
         """Waits until a request of so many tokens may go, and counts it as sent.
 
-        Who stands first is served first, however large: nobody behind overtakes.
+        Who stands first is served first, however large: nobody behind overtakes. A request whose
+        tokens are known only later asks twice: for the request, then with `requests=0` for them.
 
         Raises:
             BudgetError: the request is larger than all that is allowed in a minute.
         """
         self._check(tokens)
-        waiter = self._line.join(priority, tokens)
+        waiter = self._line.join(priority, requests=requests, tokens=tokens)
         try:
             self._serve()
             await waiter.wait()
@@ -236,23 +254,31 @@ class RateBudget:
             return self._taken.pop(waiter)
         except (asyncio.CancelledError, BudgetError):
             if self._taken.pop(waiter, None):  # nothing was sent: it goes back
-                self._take(-1.0, -tokens)
+                self._take(-requests, -tokens)
             self._line.leave(waiter)
             self._serve()
             raise
 
+    def give_back(self, tokens: float = 0, *, requests: float = 1.0) -> None:
+        """What was acquired was not sent after all."""
+        self._take(-requests, -tokens)
+        self._serve()
+
     def _serve(self) -> None:
         """Lets through who stands first, as far as the budget reaches; else sets the alarm."""
         while waiter := self._line.first():
-            wait_s = self.wait_s(waiter.size)
+            wait_s = self.wait_s(waiter.tokens, waiter.requests)
             if wait_s > 0:
                 self._wake_in(wait_s)
                 return
-            self._taken[waiter] = self._take(1.0, waiter.size)
+            self._taken[waiter] = self._take(waiter.requests, waiter.tokens)
             self._line.serve(waiter)
 
     def _take(self, requests: float, tokens: float) -> Taken:
         now = self._clock()
+        self._opened += requests > 0
+        if self._opened >= _OPENING:
+            self._next_opening = now + _OPENING_GAP_S
         self._buckets["requests"].take(requests, now)
         self._buckets["tokens"].take(tokens, now)
         return Taken(now, *(bucket.sent for bucket in self._buckets.values()))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import openai
@@ -56,7 +58,17 @@ class Endpoint:
     dimensions: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    @property
+    def identity(self) -> str:
+        """Address and model: what decides a reply besides what is asked."""
+        return f"{self.base_url or OPENAI}#{self.model}"
+
     def __post_init__(self) -> None:
+        if "@" in urlsplit(self.base_url).netloc:
+            raise ModelConfigError(
+                f"the address for {self.model!r} holds a login. Leave it out; the key is a "
+                "parameter of its own."
+            )
         key = self.api_key.get_secret_value()
         if not (key.isascii() and key.isprintable()) or key != key.strip():
             raise ModelConfigError(
@@ -100,7 +112,9 @@ class Transport:
     def __init__(self, endpoint: Endpoint, settings: CallSettings | None = None) -> None:
         self.endpoint = endpoint
         self.settings = settings or CallSettings()
-        self._clients: PerLoop[_Client] = PerLoop(self._connect)
+        self._clients: PerLoop[asyncio.Task[_Client]] = PerLoop(
+            lambda: asyncio.create_task(self._connected())
+        )
 
     async def post(self, path: str, body: bytes) -> httpx.Response:
         """The response, read to its end.
@@ -110,7 +124,7 @@ class Transport:
             openai.APITimeoutError: no answer in time.
             openai.APIConnectionError: refused, reset, or cut off in mid-reply.
         """
-        client = self._clients.get().openai
+        client = (await self._client()).openai
         try:
             # The client's own timeout is for each read: a trickle would hold a slot for ever.
             async with asyncio.timeout(self.settings.timeout_s):
@@ -125,13 +139,28 @@ class Transport:
                 raise
             raise openai.APIConnectionError(request=error.request) from error.__cause__
 
+    async def connect(self) -> None:
+        """Makes the client of the running loop, which takes 25 ms; `post` would do so too."""
+        await self._client()
+
     async def aclose(self) -> None:
         """Closes the client of the running loop; the next call makes a new one."""
-        client = self._clients.pop()
-        if client is not None:
-            await client.keeper.aclose()
+        connected = self._clients.pop()
+        if connected is not None:
+            await (await connected).keeper.aclose()
 
-    def _connect(self) -> _Client:
+    async def _client(self) -> _Client:
+        connected = self._clients.get()
+        # One caller that gives up must not take the client from the others.
+        return connected.result() if connected.done() else await asyncio.shield(connected)
+
+    async def _connected(self) -> _Client:
+        """Made in a thread: it takes 25 ms, which would block everything else."""
+        client = _Client(await asyncio.to_thread(self._connect))
+        client.unused = weakref.finalize(self, client.close_soon, asyncio.get_running_loop())
+        return client
+
+    def _connect(self) -> openai.AsyncOpenAI:
         settings = self.settings
         try:
             http = openai.DefaultAioHttpClient(
@@ -148,15 +177,13 @@ class Transport:
                 "httpx-aiohttp is not installed, which remote models are called with. "
                 'Run: pip install "openai[aiohttp]"'
             ) from None
-        return _Client(
-            openai.AsyncOpenAI(
-                api_key=self.endpoint.api_key.get_secret_value() or _NO_KEY,
-                base_url=self.endpoint.base_url or OPENAI,
-                default_headers=dict(self.endpoint.headers),
-                max_retries=0,  # an attempt that the limiter does not see is not counted
-                timeout=self._timeout,
-                http_client=http,
-            )
+        return openai.AsyncOpenAI(
+            api_key=self.endpoint.api_key.get_secret_value() or _NO_KEY,
+            base_url=self.endpoint.base_url or OPENAI,
+            default_headers=dict(self.endpoint.headers),
+            max_retries=0,  # an attempt that the limiter does not see is not counted
+            timeout=self._timeout,
+            http_client=http,
         )
 
     @property
@@ -181,6 +208,7 @@ class EmbeddingCall:
         self.endpoint = endpoint
         self.settings = settings or CallSettings()
         self._transport = Transport(endpoint, self.settings)
+        self.connect = self._transport.connect
 
     async def __call__(self, texts: Sequence[str]) -> EmbeddingReply:
         """Unit vectors, one row a text, in their order.
@@ -235,6 +263,7 @@ class ChatCall:
         self.endpoint = endpoint
         self.options = dict(options or {})
         self._transport = Transport(endpoint, settings)
+        self.connect = self._transport.connect
 
     async def __call__(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> ChatReply:
         """The first choice of the model.
@@ -271,16 +300,23 @@ class _Client:
 
     def __init__(self, client: openai.AsyncOpenAI) -> None:
         self.openai = client
-        self.keeper = _keep(client)
+        self.unused: weakref.finalize[..., Any] | None = None
+        self.keeper = self._keep()
         with suppress(StopIteration):  # run to its `yield`: from here on the loop will close it
             self.keeper.__anext__().send(None)
 
+    async def _keep(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.openai.close()
+            if self.unused is not None:
+                self.unused.detach()
 
-async def _keep(client: openai.AsyncOpenAI) -> AsyncGenerator[None, None]:
-    try:
-        yield
-    finally:
-        await client.close()
+    def close_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Closes it in its loop, while there is one: nobody can use it any more."""
+        if loop.is_running():
+            asyncio.run_coroutine_threadsafe(self.keeper.aclose(), loop)
 
 
 @cache

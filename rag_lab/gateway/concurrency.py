@@ -6,7 +6,8 @@ up. Two limits are compared by the *yield* of the step between them: 1 if goodpu
 proportion, 0 if the added calls only queued at the provider (latency grew instead).
 
 A 429 cuts once an episode, a plateau of timeouts once in two rounds; other failures stop growth
-while they are more than has become usual.
+while they are more than has become usual. A step up that ends in refusals or timeouts is undone,
+and what it cost in seconds (timeouts, a Retry-After) decides how soon the next may be made.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Concurrency:
         self.phase: Phase = "doubling"
         self._anchor: Level | None = None  # what an experiment is compared with
         self._left = 0  # steady rounds before the next experiment
+        self._rest_until = -math.inf  # and none above `_good` before: the last cost too much
+        self._good = 0
         self._patience = Patience(settings, settings.hold_rounds, float(settings.start))
         self._gains = 0
         self._first_look: Level | None = None
@@ -91,7 +94,7 @@ class Concurrency:
         self.in_flight -= 1
         if call.round is self._round:
             self._round.count(end, span, items)
-            if self._round.over:
+            if self._round.over or (self._stepped_up and self._failures.too_late(self._round)):
                 self._judge(self._round)
 
     def fix(self, limit: int) -> None:
@@ -115,6 +118,8 @@ class Concurrency:
         here = Level(done.limit, done.goodput)
         if self._failures.plateau >= 2:
             self._plateau(here)
+        elif late and self._stepped_up:
+            self._undo()
         elif self._failures.plateau or refused > self._refusals.tolerated:
             return
         elif failing:
@@ -127,12 +132,31 @@ class Concurrency:
         if self.phase == "doubling":
             self._double(here)
         elif self.phase == "recovering":
-            self._recover()
+            self._recover(here)
         elif self._anchor is None:
             self._anchor = here
         else:
             judge = {"climbing": self._climb, "lowering": self._lower}.get(self.phase, self._stay)
             judge(here, self._anchor)
+
+    @property
+    def _stepped_up(self) -> bool:
+        """Whether the limit is higher than one that was seen to do well just before."""
+        up = self.phase in ("doubling", "climbing")
+        return up and self._anchor is not None and self._anchor.limit < self.limit
+
+    def _undo(self) -> None:
+        """Goes back at once: a step up that ends in timeouts costs as much as it lasts."""
+        assert self._anchor is not None
+        self._rest(self._clock() - self.history[-1].at, self._anchor.limit)
+        self._queueing = False
+        self._settle(f"calls time out at {self.limit}", self._anchor.limit)
+
+    def _rest(self, cost_s: float, good: int) -> None:
+        """No step up beyond a good limit until the cost of the last one is made up for."""
+        rest_s = min(self.settings.rest * cost_s, self.settings.max_rest_s)
+        self._rest_until = max(self._rest_until, self._clock() + rest_s)
+        self._good = good
 
     def _stop_growth(self, here: Level, timeouts: bool) -> None:
         """Failures say nothing about the right limit; timeouts may come of too many calls."""
@@ -174,6 +198,11 @@ class Concurrency:
         self._move("climbing", self._patience.step(here.limit), "is more worth it?")
 
     def _climb(self, here: Level, anchor: Level) -> None:
+        if self._ceiling < here.limit and self._patience.fallen(here.limit):
+            self._ceiling = math.inf
+            self._patience.reset()
+            self._move("doubling", 2 * here.limit, "it is refused no more")
+            return
         if here.limit < self.settings.probe * anchor.limit and self._move(
             "climbing", self._patience.step(here.limit), "a clean round"
         ):
@@ -191,9 +220,11 @@ class Concurrency:
         self._gains += 1
         if self._gains >= 2 or self._patience.fallen(here.limit) or self._ceiling < here.limit:
             self._ceiling = math.inf
-            self._move("doubling", 2 * here.limit, "it pays well")
+            moved = self._move("doubling", 2 * here.limit, "it pays well")
         else:
-            self._move("climbing", self._patience.step(here.limit), "it pays")
+            moved = self._move("climbing", self._patience.step(here.limit), "it pays")
+        if not moved:
+            self._settle("no further for now", here.limit)
 
     def _lower(self, here: Level, anchor: Level) -> None:
         self._queueing = here.growth_from(anchor) < self.settings.idle
@@ -207,12 +238,13 @@ class Concurrency:
         if not self._move("lowering", int(0.6 * here.limit), "nothing lost"):
             self._settle("the minimum", here.limit)
 
-    def _recover(self) -> None:
+    def _recover(self, here: Level) -> None:
         quick = min(2 * self.limit, int(self._safe))
         near = int(min(0.95 * self._ceiling, self.settings.maximum))
         to = min(max(quick, self._patience.step(self.limit)), near)
         if to <= self.limit:
             self._settle(f"just under {self._ceiling:.0f}, where it was too much", self.limit)
+            self._anchor = here
         else:
             self._move("recovering", to, "a clean round")
 
@@ -220,20 +252,28 @@ class Concurrency:
         now = self._clock()
         if now < self._episode_end or call.began < self._cut_at:
             self._episode_end = max(self._episode_end, now + retry_after_s)
-            accepted = max(self.in_flight - 1, math.ceil(min(self._ceiling, self.limit) / 2))
-            if accepted < self.limit and not retry_after_s and self.phase == "recovering":
-                self._ceiling = accepted + 1.0
-                if self._patience.fallen(accepted):
-                    self._patience.reset()
-                if self.history[-1].reason == _REFUSED:
-                    self.history.pop()
-                self._move("recovering", accepted, _REFUSED)
+            if self.phase == "recovering":
+                self._accepted(self.in_flight - 1)
         elif self._refusals.lately > self._refusals.tolerated or not self._refusals.tolerated:
             self._episode_end = now + max(self._span, retry_after_s)
-            self._cut()
+            self._cut(retry_after_s)
+
+    def _accepted(self, others: int) -> None:
+        """One more is refused beside so many others: at most these were accepted."""
+        to = max(others, math.ceil(min(self._ceiling, self.limit) / 2))
+        if to < self.limit:
+            self._ceiling = to + 1.0
+            if self._patience.fallen(to):
+                self._patience.reset()
+            if self.history[-1].reason == _REFUSED:
+                self.history.pop()
+            self._move("recovering", to, _REFUSED)
+        elif others >= self.limit:
+            self._ceiling = min(self._ceiling, others + 1.0)
 
     def _plateau(self, here: Level) -> None:
         """Most calls time out, round after round."""
+        self._rest_until = -math.inf
         to = int(self.settings.plateau_cut * self.limit)
         if self._failures.end_plateau():  # some get through: look for where more would
             self._queueing = True
@@ -246,8 +286,10 @@ class Concurrency:
             self._safe /= 2
         self._move("recovering", to, "all calls time out")
 
-    def _cut(self) -> None:
-        before = max(min(self.limit, self.in_flight), self.limit // 2)
+    def _cut(self, retry_after_s: float) -> None:
+        # To be refused again would cost another pause, so then the first guess is a bold one.
+        least = self.limit // (4 if retry_after_s else 2)
+        before = max(min(self.limit, self.in_flight), least)
         known = self._ceiling < math.inf
         if self.phase == "recovering" and before <= 0.9 * self._ceiling:
             self._patience.reset()
@@ -263,11 +305,15 @@ class Concurrency:
         if self._refusals.before_cut(
             lower=known and before < self._ceiling, lowest=before <= self.settings.minimum
         ):
-            self._ceiling, self._anchor = math.inf, None
+            self._ceiling, self._anchor, self._rest_until = math.inf, None, -math.inf
             self._move("doubling", int(self._patience.was), "429s do not depend on the limit")
         else:
+            # A small step up is undone; it need not fall below where all was well.
+            well = self._anchor.limit if self._anchor and self.phase == "climbing" else 0
             self._ceiling = float(before)
-            self._move("recovering", int(self.settings.cut * before), "too many requests (429)")
+            to = max(int(self.settings.cut * before), min(well, before - 1))
+            self._move("recovering", to, "too many requests (429)")
+            self._rest(retry_after_s, self.limit)
 
     def _second_look(self, here: Level) -> Level | None:
         """The mean of two rounds; None after the first."""
@@ -278,13 +324,15 @@ class Concurrency:
 
     def _settle(self, reason: str, limit: int, *, then: Phase = "steady") -> None:
         self._blamed = self._blamed and then == "steady"
-        self._left = 0 if self._queueing else self._patience.rounds
+        self._left = 0 if self._queueing else self._patience.hold(limit)
         self._anchor, self._gains = None, 0
         self._move(then, limit, reason)
 
     def _move(self, phase: Phase, limit: int, reason: str) -> bool:
         """Sets phase and limit; an experiment with the same limit is none (False)."""
-        to = max(self.settings.minimum, min(self.settings.maximum, limit))
+        resting = phase in ("climbing", "doubling") and self._clock() < self._rest_until
+        most = max(self._good, self.limit) if resting else self.settings.maximum
+        to = max(self.settings.minimum, min(most, self.settings.maximum, limit))
         if to == self.limit and phase in ("climbing", "lowering", "doubling"):
             return False
         self.phase, self.limit, self._first_look = phase, to, None

@@ -8,8 +8,9 @@ from typing import Generic, Literal, TypeVar
 import openai
 
 from rag_lab.errors import ModelError
+from rag_lab.gateway.budget import BudgetError
 from rag_lab.gateway.outcomes import Outcome, classify
-from rag_lab.gateway.reply import UnsendableTextError
+from rag_lab.gateway.reply import ReplyCountError, UnsendableTextError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,10 +22,13 @@ _REQUEST_PARAMETERS = ("model", "dimensions", "encoding_format", "user", "servic
 def verdict_of(error: Exception) -> Verdict:
     """Whether a smaller or cleaner batch would have been taken.
 
-    A 400 that names a parameter of the request is "other": no text is to blame.
+    A 400 that names a parameter of the request is "other": no text is to blame. Where the number
+    of vectors is wrong each time, the server leaves a text out (an empty one, say).
     """
-    if isinstance(error, UnsendableTextError):
+    if isinstance(error, UnsendableTextError | ReplyCountError):
         return "rejected"
+    if isinstance(error, BudgetError):
+        return "too large"
     outcome = classify(error)
     if outcome is Outcome.TOO_LARGE:
         return "too large"
@@ -40,10 +44,11 @@ async def bisect_rejected(
     *,
     verdict: Callable[[Exception], Verdict] = verdict_of,
     probe: T | None = None,
+    known: Exception | None = None,
 ) -> list[R | Exception]:
     """The result of each item, in order, with an exception in place of each refused one.
 
-    Calls follow one another, so no more are in flight than the one it stands for. One rejected
+    Calls follow one another, so no more are under way than the one it stands for. One rejected
     item among n takes about log2(n) + 2 calls: where the first half passes, the second holds it
     and is not asked as a whole. An item is refused only by a call with that item alone.
 
@@ -53,6 +58,8 @@ async def bisect_rejected(
         verdict: what an error says about the batch.
         probe: an item that no provider refuses. If given, it is asked once when nothing has
             passed after two refusals, so that a wrong request costs three calls and not 2n.
+        known: why these items were not taken as a whole, if that is known: they are not asked so
+            again.
 
     Raises:
         Exception: the first call failed for another reason, or the request itself is refused.
@@ -60,7 +67,7 @@ async def bisect_rejected(
     """
     if not items:
         return []
-    return await _Bisection(call, items, verdict, probe).run()
+    return await _Bisection(call, items, verdict, probe).run(known)
 
 
 class _Bisection(Generic[T, R]):
@@ -79,8 +86,8 @@ class _Bisection(Generic[T, R]):
         self.refusals = 0
         self.accepted = False
 
-    async def run(self) -> list[R | Exception]:
-        await self.ask(range(len(self.items)))
+    async def run(self, known: Exception | None) -> list[R | Exception]:
+        await self.ask(range(len(self.items)), known)
         return [self.outcomes[place] for place in range(len(self.items))]
 
     async def ask(self, places: range, known: Exception | None = None) -> bool:

@@ -64,6 +64,7 @@ class ReplyValueError(ReplyError):
     """Some vectors are not finite or zero.
 
     Attributes:
+        what: came instead of a vector.
         places: the texts they belong to.
         reply: the whole reply. Its other rows are good: only these need to be asked again.
     """
@@ -73,6 +74,7 @@ class ReplyValueError(ReplyError):
             f"the provider sent {what} for {_some(places, 'text')} of {len(reply.matrix)}. "
             "Some local servers do so for long texts in half precision."
         )
+        self.what = what
         self.places = tuple(places)
         self.reply = reply
 
@@ -110,6 +112,7 @@ class ChatReply:
     completion_tokens: int | None = None
     model: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    decode_s: float = 0.0
 
 
 def encode(body: Mapping[str, Any], texts: Sequence[str]) -> bytes:

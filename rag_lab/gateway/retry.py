@@ -7,10 +7,12 @@ than the exception: the deadline, the shared budget, and what the provider asked
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -41,6 +43,12 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+
+_ours: ContextVar[bool] = ContextVar("rag_lab_retries", default=False)
+
+# stamina warns of every retry. Ours are counted, and told where people look; others' stay.
+logging.getLogger("stamina").addFilter(lambda record: not _ours.get())
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +165,11 @@ async def with_retries(
     """
     run = _Run(policy or RetryPolicy(), budget, deadline, on_attempt, pause, clock, wall_clock)
     caller = stamina.AsyncRetryingCaller(attempts=run.policy.throttled_attempts, timeout=None)
+    token = _ours.set(True)
     try:
         return await caller(run.decide, run.attempt, call)
     finally:
+        _ours.reset(token)
         run.close()
 
 

@@ -40,6 +40,10 @@ class LimiterSettings:
     """The yield below which a step down is kept."""
     hold_rounds: int = 3
     max_hold_rounds: int = 12
+    rest: float = 10.0
+    """An experiment that cost seconds is followed by this many times as long without one …"""
+    max_rest_s: float = 60.0
+    """… up to this."""
     history: int = 1_000
 
     def __post_init__(self) -> None:
@@ -163,15 +167,13 @@ class Refusals:
     def before_cut(self, *, lower: bool, lowest: bool) -> bool:
         """Notes a cut; True if refusals have shown that they do not depend on the limit.
 
-        Three cuts, each lower, did not end a *small* share of refusals (or any share, at the
+        Three lower cuts did not end a *small* share of refusals (or any share, at the
         lowest limit). Above a capacity one would have: then somebody else uses the quota.
         """
         share = self.refused / self.calls if self.calls else 1.0
-        if not (lower or lowest):
-            self.mild_cuts = 0
-        elif self.calls < 16:
-            return False
-        else:
+        if lower or lowest:
+            if self.calls < 16:
+                return False
             self.mild_cuts = self.mild_cuts + 1 if share <= (0.6 if lowest else 0.25) else 0
         self.calls = self.refused = 0
         if self.mild_cuts < 3:
@@ -196,14 +198,21 @@ class Failures:
     """Rounds in a row in which most calls timed out."""
     answered: bool = False
 
+    def bar(self, calls: int) -> float:
+        """The share of so many calls that is more than has become usual."""
+        return self.usual + max(0.15, 2 * math.sqrt(self.usual * (1 - self.usual) / calls))
+
+    def too_late(self, running: Round) -> bool:
+        """Whether a round that is not over has timed out more than is usual, whatever follows."""
+        return running.ended.get("timed_out", 0) > self.bar(running.wanted) * running.wanted
+
     def judge(self, done: Round) -> tuple[bool, bool]:
         """Whether the round failed, and timed out, more than is usual by now."""
-        usual, calls = self.usual, max(1, len(done.spans))
+        usual, bar = self.usual, self.bar(max(1, len(done.spans)))
         failing, late = done.share("timed_out", "failed"), done.share("timed_out")
         self.usual = min(0.5, usual + 0.3 * (failing - usual))
         self.plateau = self.plateau + 1 if late >= 0.5 else 0
         self.answered = self.plateau > 0 and (self.answered or done.items > 0)
-        bar = usual + max(0.15, 2 * math.sqrt(usual * (1 - usual) / calls))
         return failing > bar, late > bar
 
     def end_plateau(self) -> bool:
@@ -225,6 +234,10 @@ class Patience:
         """Far below what there once was: worth looking again soon, with larger steps."""
         return limit < self.was / 2
 
+    def hold(self, limit: int) -> int:
+        """Steady rounds at this limit."""
+        return 1 if self.fallen(limit) else self.rounds
+
     def reset(self) -> None:
         """Nothing has been learned that speaks against looking again."""
         self.rounds = self.settings.hold_rounds
@@ -236,7 +249,7 @@ class Patience:
 
     def remember(self, limit: int) -> None:
         """The limit before a cut; old heights fade."""
-        self.was = max(limit, 0.9 * self.was)
+        self.was = max(limit, 0.97 * self.was)
 
     def step(self, limit: int) -> int:
         """The next limit upwards."""

@@ -19,14 +19,15 @@ BULK_SHARE = 8
 
 
 class Waiter:
-    """One caller that waits for `size` units in the loop it was made in."""
+    """One caller that waits in the loop it was made in; for how much, where that matters."""
 
-    __slots__ = ("_future", "granted", "loop", "priority", "size")
+    __slots__ = ("_future", "granted", "loop", "priority", "requests", "tokens")
 
-    def __init__(self, priority: Priority, size: float) -> None:
+    def __init__(self, priority: Priority, requests: float, tokens: float) -> None:
         self.loop = asyncio.get_running_loop()
         self.priority = priority
-        self.size = size
+        self.requests = requests
+        self.tokens = tokens
         self.granted = False
         self._future: asyncio.Future[None] = self.loop.create_future()
 
@@ -67,9 +68,9 @@ class WaitingLine:
     def __len__(self) -> int:
         return sum(not waiter.gone for line in self._lines.values() for waiter in line)
 
-    def join(self, priority: Priority, size: float = 1.0) -> Waiter:
+    def join(self, priority: Priority, *, requests: float = 1.0, tokens: float = 0.0) -> Waiter:
         """Puts the caller at the end of its line."""
-        waiter = Waiter(priority, size)
+        waiter = Waiter(priority, requests, tokens)
         self._lines[priority].append(waiter)
         return waiter
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -21,6 +22,7 @@ from pydantic import PrivateAttr
 
 from rag_lab.corpora.analysis import Analyzer
 from rag_lab.errors import IndexStateError
+from rag_lab.gateway import BatchLimits, Embedded
 from rag_lab.settings import fingerprint_of
 
 if TYPE_CHECKING:
@@ -34,7 +36,12 @@ _OVERSAMPLE = 10
 _HEADING_SHARE = 0.7
 """Weight of a text's heading line against the rest; chosen on development questions."""
 HEADING_SEPARATOR = " | "
-_BATCH = 256
+LSA_LIMITS = BatchLimits(items=256, tokens=2_000_000, size_bytes=8_000_000)
+"""Bounds what a batch needs in memory; there is no request that could be too large."""
+LSA_CONCURRENCY = 2
+_COMPUTING = threading.Lock()
+"""Held while a batch is computed: more threads at it would only fight for the interpreter."""
+_NO_KNOWN_WORD = "zero vector: the embedder knows none of its words (keyword search finds it)"
 
 
 class LsaEmbedder(BaseEmbedding):
@@ -50,6 +57,8 @@ class LsaEmbedder(BaseEmbedding):
     _idf: np.ndarray = PrivateAttr()
     _term_vectors: np.ndarray = PrivateAttr()
     _known: np.ndarray = PrivateAttr()
+    _fitted: Mapping[int, int] = PrivateAttr(default_factory=dict)
+    _fitted_rows: csr_matrix | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -60,7 +69,7 @@ class LsaEmbedder(BaseEmbedding):
         known: np.ndarray,
         fit_id: str,
     ) -> None:
-        super().__init__(model_name=f"lsa-{fit_id}", embed_batch_size=_BATCH)
+        super().__init__(model_name=f"lsa-{fit_id}", embed_batch_size=LSA_LIMITS.items)
         self._analyzer = analyzer
         self._vocabulary = {token: place for place, token in enumerate(vocabulary)}
         self._idf = idf
@@ -86,6 +95,16 @@ class LsaEmbedder(BaseEmbedding):
         """Length of a vector."""
         return int(self._term_vectors.shape[1])
 
+    @property
+    def batch_limits(self) -> BatchLimits:
+        """What one batch may hold."""
+        return LSA_LIMITS
+
+    @property
+    def concurrency(self) -> int:
+        """Batches worth having under way: one computes while the other is fetched or kept."""
+        return LSA_CONCURRENCY
+
     @classmethod
     def fit(
         cls,
@@ -102,7 +121,8 @@ class LsaEmbedder(BaseEmbedding):
         `dimensions` where the corpus is too small for it. `known` are the hashes of all nodes the
         fit is meant for, against which `drift` is measured later.
         """
-        split = [_split_heading(text, analyzer) for text in texts]
+        given = list(texts)
+        split = [_split_heading(text, analyzer) for text in given]
         vocabulary, idf = _weigh([heading + body for heading, body in split], max_features)
         matrix = _rows(split, {token: place for place, token in enumerate(vocabulary)}, idf)
         rank = max(1, min(dimensions, *(size - 1 for size in matrix.shape)))
@@ -114,29 +134,48 @@ class LsaEmbedder(BaseEmbedding):
                 [dimensions, max_features, len(split), LSA_VERSION],
             ]
         )
-        return cls(analyzer, vocabulary, idf, term_vectors, np.sort(known), fit_id)
+        fitted = cls(analyzer, vocabulary, idf, term_vectors, np.sort(known), fit_id)
+        # The ingestion that fits goes on to embed the same texts: they need no second analysis.
+        fitted._fitted = {key: row for row, key in enumerate(text_hashes(given).tolist())}
+        fitted._fitted_rows = matrix
+        return fitted
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Unit row vectors, float32 of shape (len(texts), dimensions)."""
-        split = [_split_heading(text, self._analyzer) for text in texts]
-        projected = _rows(split, self._vocabulary, self._idf) @ self._term_vectors
+        projected = self._weighted(texts) @ self._term_vectors
         lengths = np.linalg.norm(projected, axis=1, keepdims=True)
         unit: np.ndarray = np.divide(
             projected, lengths, out=np.zeros_like(projected), where=lengths > 1e-9
         ).astype(np.float32)
         return unit
 
+    def _weighted(self, texts: Sequence[str]) -> csr_matrix:
+        """TF-IDF rows; if the fit was on all of these texts, it has made them."""
+        if self._fitted_rows is not None:
+            places = [self._fitted.get(key, -1) for key in text_hashes(texts).tolist()]
+            if places and min(places) >= 0:
+                return self._fitted_rows[places]
+        split = [_split_heading(text, self._analyzer) for text in texts]
+        return _rows(split, self._vocabulary, self._idf)
+
     def drift(self, hashes: np.ndarray) -> float:
         """Share of nodes, given by their `text_hashes`, that the fit is not for; from 0 to 1."""
         return float(1 - np.isin(hashes, self._known).mean()) if len(hashes) else 0.0
 
-    async def embed_batch(self, texts: Sequence[str]) -> np.ndarray:
-        """`vectors`, off the event loop."""
-        return await asyncio.to_thread(self.vectors, texts)
+    async def embed_documents(self, texts: Sequence[str]) -> Embedded:
+        """`vectors`, off the event loop; a text without any known word has failed."""
+
+        def compute() -> np.ndarray:
+            with _COMPUTING:
+                return self.vectors(texts)
+
+        matrix = await asyncio.to_thread(compute)
+        zero = np.flatnonzero(~matrix.any(axis=1)).tolist()
+        return Embedded(matrix, dict.fromkeys(zero, _NO_KNOWN_WORD))
 
     async def embed_query(self, text: str) -> np.ndarray:
-        """The vector of one question, float32 of shape (dimensions,)."""
-        matrix = await self.embed_batch([_one_line(text)])
+        """The vector of one question, float32 of shape (dimensions,); zero if it knows no word."""
+        matrix = await asyncio.to_thread(self.vectors, [_one_line(text)])
         row: np.ndarray = matrix[0]
         return row
 

@@ -45,7 +45,7 @@ def let_through(breaker: Breaker) -> int:
 
 def test_lasting_failure_opens_it(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, clock)
-    assert (breaker.state, breaker.retry_at) == ("failing", clock() + 0.5)
+    assert (breaker.state, breaker.retry_at) == ("failing", clock() + 0.25)
     assert breaker.allow() is None
     with (
         pytest.raises(ProviderFailingError, match=r"10 failures in 2.2 s, the last: HTTP 503"),
@@ -99,24 +99,26 @@ def test_one_probe_then_more_then_closed(breaker: Breaker, clock: Clock) -> None
     assert (breaker.state, let_through(breaker)) == ("recovering", 0)
     probe.succeeded()
     probe.failed("told twice")
-    more = [breaker.allow() for _ in range(3)]
+    more = [breaker.allow() for _ in range(1 + breaker.settings.step)]
     assert let_through(breaker) == 0
-    for permit in more[:2]:
-        assert permit is not None
-        permit.succeeded()
+    assert more[-1] is not None
+    more[-1].succeeded()
     assert (breaker.state, breaker.retry_at, breaker.ready) == ("working", None, True)
 
 
-def test_pauses_grow_and_are_capped(breaker: Breaker, clock: Clock) -> None:
+def test_pauses_are_a_tenth_of_how_long_it_has_been_failing_and_capped(
+    breaker: Breaker, clock: Clock
+) -> None:
     fail(breaker, clock)
     pauses = []
-    for _ in range(12):
+    for _ in range(80):
         assert breaker.retry_at is not None
         pauses.append(breaker.retry_at - clock())
         clock.now = breaker.retry_at
         with breaker.guard() as probe:
             probe.failed("HTTP 503")
-    assert pauses[:3] == pytest.approx([0.5, 0.75, 1.125])
+    assert pauses[:3] == pytest.approx([0.25, 0.25, 0.25])
+    assert pauses[12] == pytest.approx(0.1 * sum(pauses[:12]))
     assert max(pauses) == pytest.approx(15)
 
 
@@ -128,7 +130,7 @@ def test_jitter_spreads_probes(clock: Clock) -> None:
         assert breaker.retry_at is not None
         moments.add(round(breaker.retry_at - clock(), 3))
     assert len(moments) > 10
-    assert all(0.4 <= moment <= 0.6 for moment in moments)
+    assert all(0.2 <= moment <= 0.3 for moment in moments)
 
 
 def test_a_cancelled_or_lost_probe_bars_nobody(breaker: Breaker, clock: Clock) -> None:
@@ -153,6 +155,24 @@ def test_late_outcomes_of_old_calls_change_nothing(breaker: Breaker, clock: Cloc
     assert probe is not None
     probe.succeeded()
     assert breaker.state == "recovering"
+
+
+def test_a_probe_that_is_not_refused_as_others_were_lets_more_through(
+    breaker: Breaker, clock: Clock
+) -> None:
+    for _ in range(10):  # each fails after 0.25 s
+        with breaker.guard() as permit:
+            clock.now += 0.25
+            permit.failed("HTTP 503")
+    clock.now += 1
+    probe = breaker.allow()
+    assert probe is not None
+    clock.now += 1.2
+    assert let_through(breaker) == 0
+    clock.now += 0.1  # five times as long as failures took
+    assert let_through(breaker) == breaker.settings.step
+    probe.failed("HTTP 503")
+    assert breaker.state == "failing"
 
 
 async def test_waiting_ends_when_the_provider_is_back() -> None:

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rag_lab.errors import ModelError
-from rag_lab.gateway.cache import VectorCache, cache_key
+from rag_lab.gateway.cache import AnswerCache, VectorCache, answer_key, cache_key
 
 KEY = cache_key("m", 3, "document", "Umi")
 OTHER = cache_key("m", 3, "document", "Yama")
@@ -194,6 +194,45 @@ def test_what_cannot_be_opened_is_a_model_error(tmp_path: Path, place: str) -> N
         other.close()
     with pytest.raises(ModelError, match=r"vectors\.sqlite"):
         VectorCache(path).get([KEY])
+
+
+def test_a_closed_cache_is_no_damaged_one(path: Path) -> None:
+    cache = VectorCache(path)
+    cache.put([KEY], VECTORS[:1])
+    cache.close()
+    with pytest.raises(ModelError, match="cannot be read"):
+        cache.get([KEY])
+    with pytest.raises(ModelError, match="cannot be written"):
+        cache.put([OTHER], VECTORS[1:])
+    assert cache.set_aside is None
+    with VectorCache(path) as again:
+        assert len(again) == 1
+
+
+def test_vectors_of_different_lengths_are_kept_side_by_side(path: Path) -> None:
+    with VectorCache(path) as cache:
+        cache.put([KEY, OTHER], [VECTORS[0], VECTORS[1, :2]])
+        found = cache.get([KEY, OTHER])
+        assert [len(found[key]) for key in (KEY, OTHER)] == [3, 2]
+
+
+def test_answers_are_kept_by_what_was_asked_and_their_number(path: Path) -> None:
+    messages, options = [{"role": "user", "content": "こんにちは"}], {"temperature": 0}
+    key = answer_key("m", messages, options, 0)
+    with AnswerCache(path) as cache:
+        assert cache.get(key) is None
+        cache.put(key, {"content": "やあ", "prompt_tokens": None})
+        cache.put(key, {"content": "another"})
+    with AnswerCache(path) as again:
+        assert again.get(key) == {"content": "やあ", "prompt_tokens": None}
+    others = {
+        key,
+        answer_key("n", messages, options, 0),
+        answer_key("m", [*messages, *messages], options, 0),
+        answer_key("m", messages, {"temperature": 1}, 0),
+        answer_key("m", messages, options, 1),
+    }
+    assert len(others) == 5
 
 
 def test_another_model_dimension_kind_or_text_is_another_key() -> None:

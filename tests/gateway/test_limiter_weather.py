@@ -19,7 +19,7 @@ from itertools import count, pairwise
 import pytest
 
 from rag_lab.gateway.concurrency import Concurrency
-from rag_lab.gateway.rounds import Call, LimiterSettings
+from rag_lab.gateway.rounds import Call, End, LimiterSettings
 
 FIXED = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -50,7 +50,11 @@ class Weather:
     timeout_s: float = 30.0
     hang_share: Course = field(default_factory=lambda: always(0.0))
     error_share: Course = field(default_factory=lambda: always(0.0))
+    hang_above: float = math.inf
+    """A call that arrives beside so many others hangs, whatever the capacity."""
     random_429: float = 0.0
+    retry_after_s: float = 0.0
+    """What a 429 asks for: nobody sends before it is over."""
     per_minute: float = math.inf
     clients: int = 256
     think_s: float = 0.0
@@ -93,6 +97,8 @@ class Simulation:
         self._order = count()
         self._ready = 0  # clients that want a slot
         self._serving = 0
+        self._hanging = 0
+        self._paused_until = 0.0
         self._queue: deque[tuple[Call, list[bool]]] = deque()
         self._minute: deque[float] = deque()
 
@@ -113,7 +119,9 @@ class Simulation:
         self._ready += 1
 
     def fill(self) -> None:
-        while self._ready and self.core.in_flight < self.core.limit:
+        while (
+            self._ready and self.core.in_flight < self.core.limit and self.now >= self._paused_until
+        ):
             self._ready -= 1
             self.send()
         if not self.run.limits or self.run.limits[-1][1] != self.core.limit:
@@ -131,9 +139,13 @@ class Simulation:
             or len(self._minute) >= weather.per_minute
             or draw < weather.random_429
         ):
-            self.after(0.02, lambda: self.end(call, "throttled"))
-        elif self.random.random() < weather.hang_share(self.now):
-            self.after(weather.timeout_s, lambda: self.end(call, "timed_out"))
+            self.after(0.02, lambda: self.refuse(call))
+        elif (
+            self.random.random() < weather.hang_share(self.now)
+            or self._serving + len(self._queue) + self._hanging >= weather.hang_above
+        ):
+            self._hanging += 1
+            self.after(weather.timeout_s, lambda: self.hung(call))
         elif self.random.random() < weather.error_share(self.now):
             self.after(0.05, lambda: self.end(call, "failed"))
         else:
@@ -166,8 +178,19 @@ class Simulation:
             open_[0] = False
             self.end(call, "timed_out")
 
-    def end(self, call: Call, how: str) -> None:
-        self.core.end(call, how)  # type: ignore[arg-type]
+    def refuse(self, call: Call) -> None:
+        asked_s = self.weather.retry_after_s
+        if asked_s:
+            self._paused_until = self.now + asked_s
+            self.after(asked_s, lambda: None)  # so that it is looked whether calls can go
+        self.end(call, "throttled", asked_s)
+
+    def hung(self, call: Call) -> None:
+        self._hanging -= 1
+        self.end(call, "timed_out")
+
+    def end(self, call: Call, how: str, retry_after_s: float = 0.0) -> None:
+        self.core.end(call, how, retry_after_s=retry_after_s)  # type: ignore[arg-type]
         self.run.ends[how] = self.run.ends.get(how, 0) + 1
         if how == "ok":
             self.run.done += self.now >= self.weather.skip_s
@@ -196,6 +219,9 @@ WEATHERS: dict[str, Weather] = {
     "rejects above 10": rejecting(10),
     "rejects above 16": rejecting(16),
     "rejects above 64": rejecting(64),
+    "rejects above 4, Retry-After": rejecting(4, retry_after_s=1.0),
+    "rejects above 24, Retry-After": rejecting(24, retry_after_s=1.0),
+    "rejects above 24, a long Retry-After": rejecting(24, retry_after_s=5.0, length_s=240),
     "bimodal, queues above 32": queueing(32, slow_share=0.1),
     "bimodal, rejects above 32": rejecting(32, slow_share=0.1),
     "plateau of timeouts for 20 s": replace(
@@ -204,6 +230,8 @@ WEATHERS: dict[str, Weather] = {
     "plateau of timeouts from the start": replace(
         queueing(32), hang_share=between(0, 20, 1.0, 0.0), timeout_s=3.0, length_s=120
     ),
+    "above 24 all hang": Weather(hang_above=24, timeout_s=3.0, length_s=120),
+    "above 24 all hang for long": Weather(hang_above=24, timeout_s=20.0, length_s=600),
     "a third hangs for ever": replace(
         queueing(64), hang_share=always(0.3), timeout_s=5.0, clients=512, length_s=240, skip_s=60
     ),
@@ -215,6 +243,9 @@ WEATHERS: dict[str, Weather] = {
     ),
     "rejects, capacity 64, 8, 64": replace(
         Weather(rejects=True, length_s=150), capacity=between(40, 70, 8, 64)
+    ),
+    "rejects with Retry-After, capacity 32, 8, 32": replace(
+        Weather(rejects=True, retry_after_s=1.0, length_s=150), capacity=between(40, 70, 8, 32)
     ),
     "a 6 s outage": replace(queueing(32), error_share=between(30, 36, 1.0, 0.0)),
     "a tenth fails for ever": replace(queueing(64), error_share=always(0.1), clients=512),
@@ -296,6 +327,63 @@ def test_an_episode_of_refusals_cuts_once() -> None:
     core.end(core.begin(), "throttled")
     assert core.limit < 12
     assert [change.reason for change in core.history][1:] == ["too many requests (429)"] * 2
+
+
+def test_an_episode_with_a_pause_finds_at_once_what_was_accepted() -> None:
+    core = Concurrency(LimiterSettings(), lambda: 0.0)
+    calls = [core.begin() for _ in range(5)]
+    core.end(calls.pop(), "throttled", retry_after_s=1.0)
+    assert core.limit == 4
+    calls += [core.begin() for _ in range(2)]
+    core.end(calls.pop(), "throttled", retry_after_s=1.0)
+    core.end(calls.pop(), "throttled", retry_after_s=1.0)
+    assert core.limit == 4
+
+
+class Backlog:
+    """As many calls in flight as the limit allows; each ends as told, after the same time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.core = Concurrency(LimiterSettings(), lambda: self.now)
+        self._calls: deque[Call] = deque()
+
+    def play(self, how: End, span_s: float, length_s: float) -> None:
+        end = self.now + length_s
+        while self.now < end:
+            while self.core.in_flight < self.core.limit:
+                self._calls.append(self.core.begin())
+            self.now += span_s / len(self._calls)
+            self.core.end(self._calls.popleft(), how, span_s)
+
+
+def test_a_step_up_that_ends_in_timeouts_is_undone_before_its_round_is_over() -> None:
+    backlog = Backlog()
+    core = backlog.core
+    for call in [core.begin() for _ in range(16)]:
+        core.end(call, "ok", 0.1)
+    assert (core.limit, core.phase) == (32, "doubling")
+    calls = [core.begin() for _ in range(32)]
+    backlog.now += 2.0
+    for call in calls[:5]:
+        core.end(call, "timed_out", 2.0)
+    assert (core.limit, core.phase) == (16, "steady")
+    assert core.history[-1].reason == "calls time out at 32"
+    for call in calls[5:]:
+        core.end(call, "timed_out", 2.0)
+    backlog.play("ok", 0.1, 19.0)  # it cost 2 s: it may not be repeated for ten times as long
+    assert core.limit == 16
+    backlog.play("ok", 0.1, 5.0)
+    assert core.limit > 16
+
+
+def test_timeouts_at_the_old_limit_too_were_not_the_steps_fault() -> None:
+    backlog = Backlog()
+    backlog.play("ok", 0.1, 0.12)
+    backlog.play("timed_out", 5.0, 20.0)
+    assert backlog.core.limit < 16
+    backlog.play("ok", 0.1, 10.0)
+    assert backlog.core.limit > 16  # where 50 s of rest would have been due
 
 
 def test_failures_stop_growth_and_never_cut() -> None:

@@ -169,7 +169,7 @@ async def test_llama_index_sees_the_same_vectors() -> None:
     rows = embedder.vectors(TEXTS).tolist()
     assert embedder.get_text_embedding(TEXTS[0]) == rows[0]
     assert await embedder.aget_text_embedding_batch(TEXTS) == rows
-    assert (await embedder.embed_batch(TEXTS)).tolist() == rows
+    assert (await embedder.embed_documents(TEXTS)).matrix.tolist() == rows
     query = "which fruit is yellow?"
     assert (await embedder.embed_query(query)).tolist() == embedder.get_query_embedding(query)
 
@@ -177,6 +177,23 @@ async def test_llama_index_sees_the_same_vectors() -> None:
 async def test_a_question_of_two_lines_is_one_question() -> None:
     embedder, query = fitted(), "which fruit\nis yellow?"
     assert (await embedder.embed_query(query)).tolist() == embedder.get_query_embedding(query)
+
+
+async def test_a_text_without_a_known_word_has_failed_and_the_others_have_not() -> None:
+    embedded = await fitted().embed_documents([TEXTS[0], "zzz qqq", TEXTS[1]])
+    assert list(embedded.failed) == [1]
+    assert "knows none of its words" in embedded.failed[1]
+    assert embedded.matrix.any(axis=1).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS[::-1], [TEXTS[3]], [*TEXTS[:2], "a new apple"]])
+def test_a_fit_knows_its_own_texts_and_makes_of_them_what_it_makes_of_others(
+    texts: list[str], tmp_path: Path
+) -> None:
+    embedder = fitted()
+    embedder.save(tmp_path / "fit")
+    anew = LsaEmbedder.load(tmp_path / "fit")  # has to analyse every text
+    assert embedder.vectors(texts).tobytes() == anew.vectors(texts).tobytes()
 
 
 @pytest.mark.parametrize("texts", [["…"], ["!", "?"]])
