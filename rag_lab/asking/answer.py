@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import cached_property, lru_cache, partial
+from typing import TYPE_CHECKING, Protocol
 
 from rag_lab.asking.passages import statements
-from rag_lab.records import Answer, Passage, Usage
+from rag_lab.errors import ProviderError
+from rag_lab.records import Answer, Passage
+from rag_lab.telemetry import degrade
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 _RANK_DISCOUNT = 0.08
 _LEAST_OF_BEST = 0.2
 """A statement that tells less than this share of what the best one tells is only company."""
+_KNOWN_TEXTS = 1_024
+"""Analysed passages that are kept: some 20 kB each at most."""
 _NOT_FOUND = {"id": "Tidak ditemukan dalam korpus.", "en": "Not found in the corpus."}
 
 
@@ -31,6 +35,33 @@ class Answerer(Protocol):
     ) -> Answer:
         """The answer to a question, drawn from the passages alone."""
         ...
+
+
+class _Text:
+    """A passage's text, analysed as far as it is needed."""
+
+    def __init__(self, text: str, tokens: Callable[[str], list[str]]) -> None:
+        self._text = text
+        self._tokens = tokens
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        return frozenset(self._tokens(self._text))
+
+    @cached_property
+    def statements(self) -> list[tuple[str, frozenset[str]]]:
+        """The statements, each with its words."""
+        return [(piece, frozenset(self._tokens(piece))) for piece in statements(self._text)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A passage that was read: the words of its name, and how much of the question it supports."""
+
+    passage: Passage
+    text: _Text
+    named: frozenset[str]
+    support: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +83,24 @@ class ExtractiveAnswerer:
         self._index = index
         self._settings = settings
         self._tokens: Callable[[str], list[str]] = index.analyzer.tokens
+        # The questions of many users are answered from the same passages.
+        self._text = lru_cache(_KNOWN_TEXTS)(lambda text: _Text(text, self._tokens))
 
     async def answer(
         self, question: str, nodes: Sequence[NodeWithScore], passages: tuple[Passage, ...]
     ) -> Answer:
         """Quotes, off the event loop."""
-        return await asyncio.to_thread(self._answer, question, nodes, passages)
+        return await self._index.run(partial(self._answer, question, nodes, passages))
 
     def _answer(
         self, question: str, nodes: Sequence[NodeWithScore], passages: tuple[Passage, ...]
     ) -> Answer:
         weights = self._weights(question)
-        support = [
-            self._share(self._whole(node, passage), weights)
+        read = [
+            self._read(node, passage, weights)
             for node, passage in zip(nodes, passages, strict=True)
         ]
-        strongest = max(support, default=0.0)
+        strongest = max((each.support for each in read), default=0.0)
         if strongest < self._settings.min_support:
             return refusal(
                 question,
@@ -76,7 +109,7 @@ class ExtractiveAnswerer:
                 f"the best passage holds {strongest:.0%} of what the question asks about; "
                 f"at least {self._settings.min_support:.0%} is needed",
             )
-        chosen = self._choose(nodes, passages, support, weights)
+        chosen = self._choose(read, weights)
         text = " ".join(f"{c.statement} [{c.passage.source}]" for c in chosen)
         cited = tuple(dict.fromkeys(c.passage.document_id for c in chosen))
         return Answer(question, text, "extractive", passages, cited)
@@ -95,54 +128,44 @@ class ExtractiveAnswerer:
             if token in names or self._index.keyword.knows(token)
         }
 
-    def _whole(self, node: NodeWithScore, passage: Passage) -> str:
-        """What the passage says together with what it is called."""
-        return f"{_name(node, passage)} {passage.text}"
+    def _read(self, node: NodeWithScore, passage: Passage, weights: dict[str, float]) -> _Read:
+        named = frozenset(self._tokens(_name(node, passage)))
+        text = self._text(passage.text)
+        return _Read(passage, text, named, _share(named | text.words, weights))
 
-    def _share(self, text: str, weights: dict[str, float]) -> float:
-        found = set(self._tokens(text))
-        total = sum(weights.values())
-        return sum(w for token, w in weights.items() if token in found) / total if total else 0.0
-
-    def _choose(
-        self,
-        nodes: Sequence[NodeWithScore],
-        passages: tuple[Passage, ...],
-        support: list[float],
-        weights: dict[str, float],
-    ) -> list[_Candidate]:
+    def _choose(self, read: Sequence[_Read], weights: dict[str, float]) -> list[_Candidate]:
         """The best statements, in reading order: telling ones, from well-ranked passages."""
         candidates = [
             candidate
-            for rank, (node, passage, share) in enumerate(
-                zip(nodes, passages, support, strict=True)
-            )
-            if share >= self._settings.min_support
-            for candidate in self._candidates(rank, _name(node, passage), passage, share, weights)
+            for rank, each in enumerate(read)
+            if each.support >= self._settings.min_support
+            for candidate in self._candidates(rank, each, weights)
         ]
         best = sorted(candidates, key=lambda c: (-c.value, c.order))
         return sorted(best[: self._settings.max_sentences], key=lambda c: c.order)
 
-    def _candidates(
-        self, rank: int, name: str, passage: Passage, share: float, weights: dict[str, float]
-    ) -> list[_Candidate]:
+    def _candidates(self, rank: int, read: _Read, weights: dict[str, float]) -> list[_Candidate]:
         """The statements of one passage that tell something of what is asked."""
         # Words of the passage's own name say which passage, not which of its statements.
-        named = set(self._tokens(name))
-        asked = {token: w for token, w in weights.items() if token not in named} or weights
-        pieces = statements(passage.text)
-        told = [self._share(piece, asked) for piece in pieces]
+        asked = {token: w for token, w in weights.items() if token not in read.named} or weights
+        told = [_share(words, asked) for _, words in read.text.statements]
         least = _LEAST_OF_BEST * max(told, default=0.0)
         return [
             _Candidate(
-                self._share(f"{name} {piece}", weights) + share - _RANK_DISCOUNT * rank,
+                _share(words | read.named, weights) + read.support - _RANK_DISCOUNT * rank,
                 (rank, place),
                 piece,
-                passage,
+                read.passage,
             )
-            for place, piece in enumerate(pieces)
+            for place, (piece, words) in enumerate(read.text.statements)
             if told[place] >= least
         ]
+
+
+def _share(found: Collection[str], weights: dict[str, float]) -> float:
+    """Which share of the weight the found words have, from 0 to 1."""
+    total = sum(weights.values())
+    return sum(w for token, w in weights.items() if token in found) / total if total else 0.0
 
 
 def name_like(question: str) -> list[str]:
@@ -161,11 +184,21 @@ def _name(node: NodeWithScore, passage: Passage) -> str:
 
 
 class GeneratedAnswerer:
-    """Has a chat model write the answer from the passages, by a LlamaIndex synthesiser."""
+    """Has a chat model write the answer from numbered passages, in one call.
 
-    def __init__(self, llm: LLM, language: str) -> None:
+    Args:
+        llm: a LlamaIndex chat model whose errors are rag-lab's (`build_models` gives one).
+        language: of the corpus.
+        fallback: answers while the provider of the model fails.
+
+    What the model cites of the passages it was shown is what the answer cites: nothing, if it
+    cites nothing. The prompt is bounded to the model's context window.
+    """
+
+    def __init__(self, llm: LLM, language: str, fallback: Answerer) -> None:
         self._llm = llm
         self._language = language
+        self._fallback = fallback
 
     async def answer(
         self, question: str, nodes: Sequence[NodeWithScore], passages: tuple[Passage, ...]
@@ -173,20 +206,28 @@ class GeneratedAnswerer:
         """Writes an answer; without passages the model is not asked.
 
         Raises:
-            ModelError: the model refused or failed.
+            ModelError: the model refused, and waiting would not help.
         """
-        from llama_index.core.response_synthesizers import get_response_synthesizer
+        from rag_lab.asking.prompts import messages_for, read_reply
 
-        from rag_lab.models.remote import translate_errors
-
-        if not nodes:
+        if not passages:
             return refusal(question, passages, self._language, "nothing was retrieved")
-        synthesizer = get_response_synthesizer(llm=self._llm)
-        model: Any = self._llm
-        with translate_errors("chat", str(model.api_base or ""), str(model.model)):
-            response = await synthesizer.asynthesize(question, list(nodes))
-        cited = tuple(dict.fromkeys(passage.document_id for passage in passages))
-        return Answer(question, str(response), "generated", passages, cited, usage=Usage(calls=1))
+        messages, shown = messages_for(question, passages, self._language, self._llm.metadata)
+        try:
+            response = await self._llm.achat(messages)
+        except ProviderError as error:
+            degrade(f"quoted, not written: {str(error).partition('. ')[0]}")
+            return await self._fallback.answer(question, nodes, passages)
+        reply = read_reply(response.message.content or "", shown)
+        if not reply.text:
+            degrade("quoted, not written: the model's answer was empty")
+            return await self._fallback.answer(question, nodes, passages)
+        used = passages[:shown]
+        if reply.not_found:
+            reason = "the model did not find the answer in the passages"
+            return refusal(question, used, self._language, reason)
+        cited = tuple(dict.fromkeys(used[number - 1].document_id for number in reply.cited))
+        return Answer(question, reply.text, "generated", used, cited)
 
 
 def refusal(question: str, passages: tuple[Passage, ...], language: str, reason: str) -> Answer:

@@ -1,34 +1,38 @@
 """Corpus to snapshot: documents → nodes → vectors → index, with bounded memory.
 
 Nodes are spooled to disk first, vectors are kept in the cache batch by batch, and the snapshot
-appears by a rename: killed at any point, the next run goes on from what was paid for.
+appears by a rename: killed at any point, the next run goes on from what was paid for. Whatever
+takes more than a few milliseconds runs in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from rag_lab.corpora.analysis import Analyzer
-from rag_lab.corpora.base import Corpus, ReadCount, write_rejections
-from rag_lab.errors import CorpusError, ModelError, RecordError, Rejection
-from rag_lab.gateway.cache import VectorCache, cache_key
+from rag_lab.corpora.base import Corpus, ReadCount
+from rag_lab.errors import RecordError, Rejection
+from rag_lab.gateway.cache import VectorCache
+from rag_lab.index.embed import NodeVectors, embed_nodes
+from rag_lab.index.failed import FailedTexts
+from rag_lab.index.fitting import Fitting, to_disk
 from rag_lab.index.keyword import KeywordIndex, index_tokens
-from rag_lab.index.nodes import Node, NodeStore, NodeWriter, split_document
+from rag_lab.index.nodes import NodeStore
 from rag_lab.index.proof import prove
+from rag_lab.index.reading import Reading
 from rag_lab.index.report import FailedNode, IngestReport, Progress
 from rag_lab.index.snapshot import (
     MANIFEST,
@@ -40,15 +44,14 @@ from rag_lab.index.snapshot import (
 )
 from rag_lab.index.vectors import FaissVectors
 from rag_lab.models import Embedder, Models
-from rag_lab.models.local import LsaEmbedder, text_hashes
 from rag_lab.settings import IndexSettings, Settings, load_settings
+from rag_lab.telemetry import tracing
+
+T = TypeVar("T")
 
 CACHE_FILE = "vectors.sqlite"
-_IN_FLIGHT = 8
+FAILED_FILE = "failed_texts.json"
 _LOCK_POLL_S = 0.1
-_FIT_IS_FRESH = 0.10
-_FIT_IS_USELESS = 0.50
-_CHARS_PER_TOKEN = 4
 
 
 def _ignore(progress: Progress) -> None:
@@ -63,6 +66,7 @@ async def ingest(
     strict: bool = False,
     dry_run: bool = False,
     refit: bool = False,
+    retry_failed: bool = False,
     progress: Callable[[Progress], None] = _ignore,
 ) -> IngestReport:
     """Makes the snapshot of a corpus, or finds that it is there.
@@ -74,6 +78,7 @@ async def ingest(
         strict: stop at the first rejected record instead of listing it.
         dry_run: read, check and count only; no model is called and nothing is kept.
         refit: fit the local embedder anew even if the present fit is still good.
+        retry_failed: send texts again that got no vector in earlier runs; else they stay failed.
         progress: called with how far it is.
 
     Raises:
@@ -82,7 +87,8 @@ async def ingest(
         ModelError: the embedding model failed; what it had answered is kept for the next run.
     """
     chosen = settings or load_settings()
-    run = _Ingestion(corpus, models or Models(), chosen, strict, progress)
+    options = _Options(strict, refit, retry_failed)
+    run = _Ingestion(corpus, models or Models(), chosen, options, progress)
     if dry_run:
         return await asyncio.to_thread(run.dry)
     chosen.paths.made_cache_folder()
@@ -90,7 +96,9 @@ async def ingest(
     lock = FileLock(run.home.lock_file)
     await _acquire(lock)
     try:
-        return await run.make(refit)
+        with tracing() as trace:
+            report = await run.make()
+        return replace(report, usage=trace.usage)
     finally:
         lock.release()
 
@@ -106,6 +114,13 @@ async def _acquire(lock: FileLock) -> None:
             return
 
 
+@dataclass(frozen=True, slots=True)
+class _Options:
+    strict: bool
+    refit: bool
+    retry_failed: bool
+
+
 class _Ingestion:
     """One run of `ingest`: its fixed inputs and what it has counted."""
 
@@ -114,7 +129,7 @@ class _Ingestion:
         corpus: Corpus,
         models: Models,
         settings: Settings,
-        strict: bool,
+        options: _Options,
         progress: Callable[[Progress], None],
     ) -> None:
         self.corpus = corpus
@@ -123,226 +138,103 @@ class _Ingestion:
         self.cache_folder = settings.paths.cache_folder
         self.home = IndexHome(self.cache_folder, corpus.name)
         self.analyzer = Analyzer(corpus.language)
-        self.strict = strict
+        self.reading = Reading(
+            corpus, self.settings.max_node_chars, progress, strict=options.strict
+        )
+        self.options = options
         self.progress = progress
         self.stages_s: dict[str, float] = {}
         self.notes: list[str] = []
-        self.calls = 0
-        self.embedded = 0
 
-    async def make(self, refit: bool) -> IngestReport:
-        FaissVectors.check(self.settings)
-        embedder = self.models.embedder
-        if embedder is None and not refit:
-            embedder = self.home.current_fit(self.settings)
+    async def make(self) -> IngestReport:
+        embedder = await asyncio.to_thread(self._ready_embedder)
         if embedder is not None:
-            wanted = snapshot_id(self.corpus, self.settings, embedder)
-            if await asyncio.to_thread(self._is_there, wanted):
-                return self._unchanged(wanted)
-        self.home.prune(self.settings.keep_snapshots)
+            unchanged = await asyncio.to_thread(self._unchanged, embedder)
+            if unchanged is not None:
+                return unchanged
         staging = self.home.folder / f".building-{os.getpid()}"
-        staging.mkdir()
+        await asyncio.to_thread(self._make_room, staging)
         try:
-            return await self._build(staging, embedder, refit)
+            return await self._build(staging, embedder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
-    async def _build(self, staging: Path, embedder: Embedder | None, refit: bool) -> IngestReport:
-        staged = await self._timed("read", asyncio.to_thread(self._stage, staging))
-        with closing(NodeStore(staging)) as nodes:
-            return await self._build_from(staging, staged, nodes, embedder, refit)
+    def _ready_embedder(self) -> Embedder | None:
+        """The configured embedder, or the local one if its fit may be used."""
+        FaissVectors.check(self.settings)
+        if self.models.embedder is not None:
+            return self.models.embedder
+        return None if self.options.refit else self.home.current_fit(self.settings)
+
+    def _make_room(self, staging: Path) -> None:
+        self.home.prune(self.settings.keep_snapshots)
+        staging.mkdir()
+
+    async def _build(self, staging: Path, embedder: Embedder | None) -> IngestReport:
+        await self._timed("read", asyncio.to_thread(self.reading.spool, staging))
+        with closing(await asyncio.to_thread(NodeStore, staging)) as nodes:
+            return await self._build_from(staging, nodes, embedder)
 
     async def _build_from(
-        self,
-        staging: Path,
-        staged: _Staged,
-        nodes: NodeStore,
-        embedder: Embedder | None,
-        refit: bool,
+        self, staging: Path, nodes: NodeStore, embedder: Embedder | None
     ) -> IngestReport:
         if self.models.embedder is None:
-            previous = None if refit else embedder
+            fitting = Fitting(nodes, self.analyzer, self.settings, self.home)
             embedder = await self._timed(
-                "fit", asyncio.to_thread(self._fit, nodes, staged.hashes, previous)
+                "fit", asyncio.to_thread(fitting.run, embedder, self.notes, self.progress)
             )
         assert embedder is not None  # either configured or just fitted
-        wanted = snapshot_id(self.corpus, self.settings, embedder)
-        if await asyncio.to_thread(self._is_there, wanted):  # a refit came to the same fit
-            return self._unchanged(wanted)
-        vectors = await self._timed("embed", self._embed(staging, nodes, embedder))
-        report = await self._timed(
-            "index", asyncio.to_thread(self._index, staging, nodes, vectors, embedder, staged)
-        )
-        return self._publish(staging, wanted, report)
-
-    def dry(self) -> IngestReport:
-        """Counts only; the nodes pass through without being kept."""
-        embedder = self.models.embedder or self.home.current_fit(self.settings)
-        count, nodes, characters = ReadCount(), 0, 0
-        missing: set[bytes] = set()
-        file = self.cache_folder / CACHE_FILE
-        cache = VectorCache(file) if file.exists() and embedder is not None else None
-        rejected: list[Rejection] = []
-        for node in self._nodes(count, rejected):
-            nodes += 1
-            text = node.embedded_text
-            model = (embedder.identity, embedder.dimensions) if embedder else ("", None)
-            key = cache_key(*model, "document", text)
-            if key not in missing and not (cache and cache.get([key])):
-                missing.add(key)
-                characters += len(text)
-        if cache:
-            cache.close()
-        batch = embedder.embed_batch_size if embedder else 256
-        return IngestReport(
-            corpus=self.corpus.name,
-            dry_run=True,
-            count=count,
-            nodes=nodes,
-            embedder=embedder.identity if embedder else "local, not fitted yet",
-            embedded=len(missing),
-            from_cache=nodes - len(missing),
-            calls=math.ceil(len(missing) / batch),
-            estimated_tokens=characters // _CHARS_PER_TOKEN,
-            rejected=tuple(rejected),
-        )
-
-    def _nodes(self, count: ReadCount, rejected: list[Rejection]) -> Iterator[Node]:
-        """The corpus as nodes; counts records as they pass."""
-        for item in self.corpus.checked_records(strict=self.strict):
-            if isinstance(item, Rejection):
-                count.rejected += 1
-                rejected.append(item)
-                continue
-            count.kept += 1
-            if count.kept % 200 == 0:
-                self.progress(Progress("read", count.kept))
-            yield from split_document(item, self.settings.max_node_chars)
-        self.progress(Progress("read", count.kept, count.kept))
-
-    def _stage(self, staging: Path) -> _Staged:
-        """Spools the corpus to disk, node by node."""
-        count = ReadCount()
-        rejected: list[Rejection] = []
-        seen: set[str] = set()
-        hashes: list[np.ndarray] = []
-        with NodeWriter(staging) as spool:
-            for node in self._nodes(count, rejected):
-                if node.id in seen:
-                    raise CorpusError(
-                        f"two nodes are called {node.id!r}: a document's id must not look like "
-                        "another's part ('!' separates them)."
-                    )
-                seen.add(node.id)
-                hashes.append(text_hashes([node.embedded_text]))
-                spool.add(node)
-        write_rejections(staging / "rejected.jsonl", rejected)
-        if not count.kept:
-            first = f" First: {rejected[0]}" if rejected else ""
-            raise CorpusError(f"{self.corpus.name} has no usable document ({count}).{first}")
-        return _Staged(count, tuple(rejected), np.concatenate(hashes))
-
-    def _fit(self, nodes: NodeStore, hashes: np.ndarray, previous: Embedder | None) -> LsaEmbedder:
-        """The present fit while the corpus has changed little, else a new one."""
-        if isinstance(previous, LsaEmbedder):
-            drift = previous.drift(hashes)
-            if drift <= _FIT_IS_USELESS:
-                if drift > _FIT_IS_FRESH:
-                    self.notes.append(
-                        f"{drift:.0%} of the nodes are new to the fitted embedder: a refit is due "
-                        "(rag-lab ingest --refit; embeds everything again)."
-                    )
-                return previous
-            self.notes.append(f"{drift:.0%} of the nodes are new: the embedder was fitted anew.")
-        self.progress(Progress("fit", 0, 1))
-        sample = _sample(hashes, self.settings.lsa_fit_nodes)
-        fitted = LsaEmbedder.fit(
-            [nodes[int(place)].embedded_text for place in sample],
-            self.analyzer,
-            dimensions=self.settings.lsa_dimensions,
-            max_features=self.settings.lsa_max_features,
-            known=hashes,
-        )
-        self._keep_fit(fitted)
-        self.progress(Progress("fit", 1, 1))
-        return fitted
-
-    def _keep_fit(self, fitted: LsaEmbedder) -> None:
-        folder = self.home.fits(self.settings)
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder / fitted.fit_id
-        if not target.exists():
-            scratch = folder / f".fitting-{os.getpid()}"
-            shutil.rmtree(scratch, ignore_errors=True)
-            fitted.save(scratch)
-            _to_disk(scratch)
-            scratch.rename(target)
-        write_pointer(folder, fitted.fit_id)
-
-    async def _embed(self, staging: Path, nodes: NodeStore, embedder: Embedder) -> np.ndarray:
-        """A vector for every node, in order; a mapped array of shape (nodes, dimensions)."""
-        vectors: np.ndarray | None = None
-        window = embedder.embed_batch_size * _IN_FLIGHT
+        unchanged = await asyncio.to_thread(self._unchanged, embedder)
+        if unchanged is not None:  # a refit came to the same fit
+            return unchanged
         cache = await asyncio.to_thread(VectorCache, self.cache_folder / CACHE_FILE)
         try:
+            under_way = asyncio.Event()
+            vectors, keyword = await self._timed(
+                "embed",
+                side_by_side(
+                    self._embed(staging, nodes, embedder, cache, under_way),
+                    self._index_words(staging, nodes, under_way),
+                ),
+            )
+            report, _ = await self._timed(
+                "index",
+                side_by_side(
+                    self._index(staging, nodes, vectors, keyword, embedder),
+                    self._close(cache),
+                ),
+            )
+        finally:
+            await self._close(cache)
+        await to_its_end(asyncio.to_thread(self._publish, staging, embedder))
+
+    def dry(self) -> IngestReport:
+        """Counts only."""
+        embedder = self.models.embedder or self.home.current_fit(self.settings)
+        file = self.cache_folder / CACHE_FILE
+        failed = None if self.options.retry_failed else FailedTexts(self.home.folder / FAILED_FILE)
+        with ExitStack() as closed_after:
+            cache = closed_after.enter_context(VectorCache(file)) if file.exists() else None
+            return self.reading.count_only(embedder, cache, failed)
+
+    async def _embed(self, staging: Path, nodes: NodeStore, embedder: Embedder) -> NodeVectors:
+        failed_texts = await asyncio.to_thread(FailedTexts, self.home.folder / FAILED_FILE)
+        if self.options.retry_failed:
+            await asyncio.to_thread(failed_texts.forget)
+        cache = await asyncio.to_thread(VectorCache, self.cache_folder / CACHE_FILE)
+        try:
+            return await embed_nodes(
+                nodes, embedder, cache, staging / "vectors.npy", failed_texts, self.progress
+            )
+        finally:
+            await asyncio.to_thread(cache.close)
             if cache.set_aside:
                 self.notes.append(
                     f"the vector cache was damaged; it was set aside as {cache.set_aside.name}."
                 )
-            for start in range(0, len(nodes), window):
-                stop = min(start + window, len(nodes))
-                rows = await self._embed_window(nodes, range(start, stop), embedder, cache)
-                if vectors is None:
-                    vectors = np.lib.format.open_memmap(
-                        staging / "vectors.npy",
-                        mode="w+",
-                        dtype=np.float32,
-                        shape=(len(nodes), rows.shape[1]),
-                    )
-                _require_one_length({vectors.shape[1], rows.shape[1]}, embedder)
-                vectors[start:stop] = rows
-                self.progress(Progress("embed", stop, len(nodes), self.calls))
-        finally:
-            await asyncio.to_thread(cache.close)
-        assert vectors is not None  # a staged corpus has at least one node
-        return vectors
-
-    async def _embed_window(
-        self, nodes: NodeStore, places: range, embedder: Embedder, cache: VectorCache
-    ) -> np.ndarray:
-        """Vectors of some nodes: from the cache, else from the model, then kept at once."""
-        texts = [nodes[place].embedded_text for place in places]
-        keys = [cache_key(embedder.identity, embedder.dimensions, "document", t) for t in texts]
-        found = await asyncio.to_thread(cache.get, keys)
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
-
-        async def ask(some: Sequence[bytes]) -> None:
-            matrix = await embedder.embed_batch([missing[key] for key in some])
-            lengths = {len(vector) for vector in found.values()}
-            _require_one_length(lengths | {matrix.shape[1]}, embedder)  # before it is kept
-            found.update(zip(some, matrix, strict=True))
-            await asyncio.to_thread(cache.put, some, matrix)
-            self.calls += 1
-            self.embedded += len(some)
-
-        size = embedder.embed_batch_size
-        wanted = list(missing)
-        outcomes = await asyncio.gather(
-            *(ask(wanted[start : start + size]) for start in range(0, len(wanted), size)),
-            return_exceptions=True,  # the others finish first: what is paid for is kept
-        )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-        return np.stack([found[key] for key in keys])
 
     def _index(
-        self,
-        staging: Path,
-        nodes: NodeStore,
-        vectors: np.ndarray,
-        embedder: Embedder,
-        staged: _Staged,
+        self, staging: Path, nodes: NodeStore, vectors: NodeVectors, embedder: Embedder
     ) -> IngestReport:
         """Builds both indexes from the spool and proves them."""
         self.progress(Progress("index", 0, 2))
@@ -353,24 +245,27 @@ class _Ingestion:
         )
         keyword.save(staging / "keyword")
         self.progress(Progress("index", 1, 2))
-        built = FaissVectors.build(vectors, self.settings)
+        built = FaissVectors.build(vectors.rows, self.settings)
         built.save(staging / "vectors.faiss")
-        problems, failed = prove(nodes, vectors, built, keyword)
+        failed = tuple(
+            FailedNode(nodes[place].id, reason) for place, reason in sorted(vectors.failed.items())
+        )
+        self._explain(failed)
         report = IngestReport(
             corpus=self.corpus.name,
-            count=staged.count,
+            count=self.reading.count,
             nodes=len(nodes),
             vectors=len(built),
             keyword_entries=len(keyword),
             dimensions=built.dimensions,
             embedder=embedder.identity,
-            embedded=self.embedded,
-            from_cache=len(nodes) - self.embedded,
-            calls=self.calls,
+            embedded=vectors.embedded,
+            from_cache=len(nodes) - vectors.embedded - len(failed),
+            calls=vectors.calls,
             notes=tuple(self.notes),
-            problems=problems,
+            problems=prove(vectors.rows, vectors.failed, built, keyword),
             failed=failed,
-            rejected=staged.rejected,
+            rejected=tuple(self.reading.rejected),
         )
         (staging / "vectors.npy").unlink()
         write_manifest(staging, self._manifest(report))
@@ -396,22 +291,25 @@ class _Ingestion:
             "failed": [asdict(node) for node in report.failed],
         }
 
-    def _publish(self, staging: Path, wanted: str, report: IngestReport) -> IngestReport:
-        _to_disk(staging)
-        staging.rename(self.home.snapshot(wanted))
+    def _publish(self, staging: Path, embedder: Embedder, report: IngestReport) -> IngestReport:
+        to_disk(staging)
+        wanted = snapshot_id(self.corpus, self.settings, embedder)
+        target = self.home.snapshot(wanted)
+        if target.exists():  # it lacked vectors that were asked for again
+            target.rename(staging.with_name(f"{staging.name}-replaced"))
+        staging.rename(target)
         write_pointer(self.home.folder, wanted)
         self.home.prune(self.settings.keep_snapshots)
         return replace(
             report,
             snapshot=wanted,
-            folder=str(self.home.snapshot(wanted)),
+            folder=str(target),
             stages_s=dict(self.stages_s),
             peak_mib=_peak_mib(),
         )
 
-    def _is_there(self, wanted: str) -> bool:
+    def _is_there(self, folder: Path) -> bool:
         """Whether that snapshot exists and is whole; a damaged one is removed, and that is said."""
-        folder = self.home.snapshot(wanted)
         if not folder.exists():
             return False
         damaged = damaged_files(folder)
@@ -421,14 +319,22 @@ class _Ingestion:
             shutil.rmtree(folder)
         return not damaged
 
-    def _unchanged(self, wanted: str) -> IngestReport:
-        write_pointer(self.home.folder, wanted)
+    def _unchanged(self, embedder: Embedder) -> IngestReport | None:
+        """The report on a snapshot that is there already; None if there is something to do."""
+        wanted = snapshot_id(self.corpus, self.settings, embedder)
         folder = self.home.snapshot(wanted)
+        if not self._is_there(folder):
+            return None
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        failed = tuple(FailedNode(**row) for row in manifest["failed"])
+        if failed and self.options.retry_failed:
+            return None
+        write_pointer(self.home.folder, wanted)
         rows = (folder / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
         rejected = tuple(Rejection(**json.loads(row)) for row in rows)
-        if self.strict and rejected:
+        if self.options.strict and rejected:
             raise RecordError(rejected[0])
+        self._explain(failed)
         return IngestReport(
             corpus=self.corpus.name,
             snapshot=wanted,
@@ -440,41 +346,28 @@ class _Ingestion:
             keyword_entries=manifest["keyword_entries"],
             dimensions=manifest["dimensions"],
             embedder=manifest["embedder"],
-            from_cache=manifest["nodes"],
+            from_cache=manifest["nodes"] - len(failed),
+            notes=tuple(self.notes),
             problems=tuple(manifest["problems"]),
-            failed=tuple(FailedNode(**row) for row in manifest["failed"]),
+            failed=failed,
             rejected=rejected,
         )
 
-    async def _timed(self, stage: str, work: Any) -> Any:
+    def _explain(self, failed: tuple[FailedNode, ...]) -> None:
+        """Says what becomes of texts that a remote model would not embed."""
+        if failed and self.models.embedder is not None:
+            self.notes.append(
+                f"{len(failed):,} nodes have no vector: keyword search finds them, dense search "
+                "does not. Their texts are sent again only on demand: rag-lab ingest "
+                "--retry-failed."
+            )
+
+    async def _timed(self, stage: str, work: Awaitable[T]) -> T:
         started = time.perf_counter()
         try:
             return await work
         finally:
             self.stages_s[stage] = round(time.perf_counter() - started, 3)
-
-
-def _require_one_length(lengths: set[int], embedder: Embedder) -> None:
-    if len(lengths) > 1:
-        raise ModelError(
-            f"{embedder.identity} gave vectors of {' and '.join(map(str, sorted(lengths)))} "
-            "dimensions: it is not the model that earlier vectors are from. Give it another "
-            f"name, or delete {CACHE_FILE} in the cache folder."
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Staged:
-    count: ReadCount
-    rejected: tuple[Rejection, ...]
-    hashes: np.ndarray
-
-
-def _sample(hashes: np.ndarray, most: int) -> np.ndarray:
-    """Places of at most `most` nodes, chosen by hash: no order or chance decides."""
-    if len(hashes) <= most:
-        return np.arange(len(hashes))
-    return np.sort(np.argsort(hashes, kind="stable")[:most])
 
 
 def _peak_mib() -> float | None:
@@ -488,10 +381,3 @@ def _peak_mib() -> float | None:
         return None
     held = re.search(r"VmHWM:\s*(\d+) kB", status)
     return round(int(held.group(1)) / 1024, 1) if held else None
-
-
-def _to_disk(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())

@@ -7,8 +7,9 @@ of a law become children of their article, which stays reachable through `docume
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,11 @@ from rag_lab.models.local import HEADING_SEPARATOR
 if TYPE_CHECKING:
     from llama_index.core.schema import Document, TextNode
 
-NODES_VERSION = 1
-"""Raised when the same document gives other nodes: indexes are then built anew."""
+_BLOCK = 256
+"""Nodes read at once when all are read."""
+
+NODES_VERSION = 2
+"""Raised when the same document gives other nodes or files: indexes are then built anew."""
 
 _NAME_KEYS = {"show": ("titles",), "pasal": ("law", "title")}
 """Metadata that people search by: counted `header_weight` times in keyword search."""
@@ -70,10 +74,11 @@ class Node:
         return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
     @classmethod
-    def from_json(cls, line: bytes) -> Node:
+    def from_json(cls, line: bytes | memoryview) -> Node:
         """The node of one line of `nodes.jsonl`."""
         row = orjson.loads(line)
-        return cls(**{**row, "names": tuple(row["names"])})
+        row["names"] = tuple(row["names"])
+        return cls(**row)
 
     def to_text_node(self) -> TextNode:
         """The node as LlamaIndex knows it, related to its document."""
@@ -214,7 +219,22 @@ class NodeStore:
         return Node.from_json(os.pread(self._file.fileno(), end - start, start))
 
     def __iter__(self) -> Iterator[Node]:
-        return (self[position] for position in range(len(self)))
+        for start in range(0, len(self), _BLOCK):
+            yield from self.read(range(start, min(start + _BLOCK, len(self))))
+
+    def read(self, positions: Sequence[int]) -> Iterator[Node]:
+        """The nodes at ascending positions; those side by side are read at once."""
+        first = 0
+        for place, position in enumerate(positions):
+            if place + 1 == len(positions) or positions[place + 1] != position + 1:
+                yield from self._stretch(positions[first], position + 1)
+                first = place + 1
+
+    def _stretch(self, start: int, stop: int) -> Iterator[Node]:
+        ends = self._offsets[start : stop + 1].tolist()
+        lines = memoryview(os.pread(self._file.fileno(), ends[-1] - ends[0], ends[0]))
+        for begin, end in pairwise(ends):
+            yield Node.from_json(lines[begin - ends[0] : end - ends[0]])
 
     @property
     def ids(self) -> list[str]:

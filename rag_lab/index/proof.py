@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from rag_lab.index.keyword import KeywordIndex
-from rag_lab.index.nodes import NodeStore
-from rag_lab.index.report import FailedNode
 from rag_lab.index.vectors import FaissVectors
 
 _SELF_CHECKS = 32
 
 
 def prove(
-    nodes: NodeStore, vectors: np.ndarray, built: FaissVectors, keyword: KeywordIndex
-) -> tuple[tuple[str, ...], tuple[FailedNode, ...]]:
-    """What is wrong with the finished index, and which nodes cannot be found by meaning."""
+    vectors: np.ndarray, failed: Collection[int], built: FaissVectors, keyword: KeywordIndex
+) -> tuple[str, ...]:
+    """What is wrong with the finished index.
+
+    Args:
+        vectors: a row a node; zero for the failed ones.
+        failed: places of the nodes that got no vector.
+        built: holds the vectors.
+        keyword: holds every node.
+    """
     problems = []
-    if not len(nodes) == len(built) == len(keyword):
+    nodes = len(vectors)
+    if not nodes == len(built) + len(failed) == len(keyword):
+        without = f" and {len(failed)} nodes without one" if failed else ""
         problems.append(
-            f"{len(nodes)} nodes, {len(built)} vectors, {len(keyword)} keyword entries: not equal"
+            f"{nodes} nodes, {len(built)} vectors{without}, {len(keyword)} keyword entries: "
+            "not equal"
         )
-    lengths = np.linalg.norm(vectors, axis=1)
-    if not np.isfinite(lengths).all():
-        problems.append(f"{int((~np.isfinite(lengths)).sum())} vectors are not finite")
-    zero = np.flatnonzero(lengths == 0)
-    wrong = int((np.abs(lengths[lengths > 0] - 1) > 1e-3).sum())
-    if wrong:
-        problems.append(f"{wrong} vectors are not of unit length")
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    problems += _unusual(lengths, failed)
     problems += _misplaced(vectors, built, lengths)
-    reason = "zero vector: the embedder knows none of its words (keyword search finds it)"
-    return tuple(problems), tuple(FailedNode(nodes[int(place)].id, reason) for place in zero)
+    return tuple(problems)
+
+
+def _unusual(lengths: np.ndarray, failed: Collection[int]) -> list[str]:
+    """Vectors that are not finite, not of unit length, or missing and not known to be."""
+    infinite = int((~np.isfinite(lengths)).sum())
+    zero = set(np.flatnonzero(lengths == 0).tolist()) - set(failed)
+    wrong = int((np.abs(lengths[np.isfinite(lengths) & (lengths > 0)] - 1) > 1e-3).sum())
+    counts = {"not finite": infinite, "zero": len(zero), "not of unit length": wrong}
+    return [f"{count} vectors are {what}" for what, count in counts.items() if count]
 
 
 def _misplaced(vectors: np.ndarray, built: FaissVectors, lengths: np.ndarray) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rag_lab.corpora.base import ReadCount
 from rag_lab.errors import Rejection
+from rag_lab.records import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class FailedNode:
-    """A node that did not get what it needs, and why."""
+    """A node without a vector, and why: keyword search finds it, dense search does not."""
 
     node_id: str
     reason: str
@@ -31,8 +32,15 @@ class FailedNode:
 class IngestReport:
     """What an ingestion did and proved.
 
-    `problems` is empty if nodes, vectors and keyword entries are equal in number and every vector
-    is finite, of one dimension, of unit length and found under its own id.
+    `problems` is empty if every node has a keyword entry, every node but the failed ones has a
+    vector, and every vector is finite, of one dimension, of unit length and found under its own id.
+
+    Attributes:
+        embedded: texts that the model embedded in this run.
+        from_cache: nodes whose vector was known, or is that of an equal text.
+        calls: requests for the embeddings.
+        failed: nodes without a vector.
+        usage: what the run used of remote models.
     """
 
     corpus: str
@@ -54,6 +62,7 @@ class IngestReport:
     problems: tuple[str, ...] = ()
     failed: tuple[FailedNode, ...] = ()
     rejected: tuple[Rejection, ...] = ()
+    usage: Usage = field(default_factory=Usage)
     stages_s: dict[str, float] = field(default_factory=dict)
     peak_mib: float | None = None
 
@@ -74,7 +83,9 @@ class IngestReport:
             )
         state = "unchanged" if self.up_to_date else f"{sum(self.stages_s.values()):.1f} s"
         whole = "complete" if self.complete else "INCOMPLETE"
+        failed = f" + {len(self.failed):,} without one" if self.failed else ""
         return (
-            f"{self.corpus}: {self.count}; {self.nodes:,} nodes = {self.vectors:,} vectors = "
-            f"{self.keyword_entries:,} keyword entries, {whole} ({state}, snapshot {self.snapshot})"
+            f"{self.corpus}: {self.count}; {self.nodes:,} nodes = {self.vectors:,} vectors{failed} "
+            f"= {self.keyword_entries:,} keyword entries, {whole} ({state}, snapshot "
+            f"{self.snapshot})"
         )

@@ -10,31 +10,33 @@ A snapshot is built in a folder of its own and renamed, so a reader sees all of 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from rag_lab.corpora.analysis import Analyzer
 from rag_lab.corpora.base import Corpus
-from rag_lab.errors import IndexStateError
+from rag_lab.errors import IndexStateError, ModelConfigError
 from rag_lab.index.filters import mask_of
 from rag_lab.index.keyword import KeywordIndex
 from rag_lab.index.nodes import NODES_VERSION, NodeStore
+from rag_lab.index.search import Hits, Searcher
 from rag_lab.index.vectors import FaissVectors
 from rag_lab.models import Embedder, Models
 from rag_lab.models.local import LSA_VERSION, LsaEmbedder
 from rag_lab.settings import IndexSettings, Settings, fingerprint_of, load_settings
+from rag_lab.sync import spare_garbage_collector
+from rag_lab.telemetry import stage
 
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
 CURRENT = "CURRENT"
 MANIFEST = "manifest.json"
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,8 @@ def snapshot_id(corpus: Corpus, settings: IndexSettings, embedder: Embedder) -> 
 class LabIndex:
     """An open snapshot: nodes, vectors and keywords, and the models to search them with.
 
-    Searches run in threads; the event loop stays free. Positions are places in the node store.
+    Searches run in threads of the index; those asked at the same time share calls. Positions are
+    places in the node store. Close it: that ends the threads and frees the files.
     """
 
     def __init__(self, folder: Path, embedder: Embedder, settings: IndexSettings) -> None:
@@ -193,6 +198,7 @@ class LabIndex:
                     f"Run 'rag-lab ingest {folder.parent.name}': it is built anew."
                 ) from None
             undo.pop_all()  # it is whole: the files stay open
+        self._searcher = Searcher(self.vectors, self.keyword, self.analyzer)
 
     @property
     def id(self) -> str:
@@ -210,30 +216,30 @@ class LabIndex:
     def __repr__(self) -> str:
         return f"LabIndex({self.corpus!r}, {self.id!r}, nodes={len(self):,})"
 
-    async def search_dense(
-        self, query: str, k: int, allowed: np.ndarray | None = None
-    ) -> list[tuple[int, float]]:
-        """The k nearest (position, cosine similarity) to a question, best first."""
+    async def search_dense(self, query: str, k: int, allowed: np.ndarray | None = None) -> Hits:
+        """The k nearest (position, cosine similarity) to a question, best first.
+
+        Raises:
+            ModelError: the question could not be embedded.
+        """
         vector = await self.embedder.embed_query(query)
         return await self.search_vector(vector, k, allowed)
 
     async def search_vector(
         self, vector: np.ndarray, k: int, allowed: np.ndarray | None = None
-    ) -> list[tuple[int, float]]:
+    ) -> Hits:
         """The k nearest (position, similarity) to a vector of shape (dimensions,)."""
-        positions = None if allowed is None else np.flatnonzero(allowed)
-        found = await asyncio.to_thread(self.vectors.search, vector[None, :], k, positions)
-        return found[0]
+        with stage("search"):
+            return await self._searcher.nearest(vector, k, allowed)
 
-    async def search_keywords(
-        self, query: str, k: int, allowed: np.ndarray | None = None
-    ) -> list[tuple[int, float]]:
+    async def search_keywords(self, query: str, k: int, allowed: np.ndarray | None = None) -> Hits:
         """The k best (position, BM25 score) of a question, best first."""
+        with stage("search"):
+            return await self._searcher.matching(query, k, allowed)
 
-        def search() -> list[tuple[int, float]]:
-            return self.keyword.search(self.analyzer.tokens(query), k, allowed)
-
-        return await asyncio.to_thread(search)
+    async def run(self, work: Callable[[], R]) -> R:
+        """The result of work that reads the snapshot, done in a thread of the index."""
+        return await self._searcher.run(work)
 
     def allowed(self, filters: MetadataFilters | None) -> np.ndarray | None:
         """Positions that metadata filters let through, or None for all. Blocks: use a thread."""
@@ -266,13 +272,18 @@ class LabIndex:
 
     def llama_embedding(self) -> BaseEmbedding:
         """The embedder as LlamaIndex knows it."""
-        if isinstance(self.embedder, LsaEmbedder):
+        from llama_index.core.base.embeddings.base import BaseEmbedding
+
+        if isinstance(self.embedder, BaseEmbedding):
             return self.embedder
-        embedding: BaseEmbedding = self.embedder.llama_index()  # type: ignore[attr-defined]
-        return embedding
+        raise ModelConfigError(
+            f"LlamaIndex needs a BaseEmbedding, got {type(self.embedder).__name__}. "
+            "The embedders of build_models are both."
+        )
 
     def close(self) -> None:
-        """Closes the files."""
+        """Waits for searches under way, ends their threads and closes the files."""
+        self._searcher.close()
         self.nodes.close()
 
 
@@ -290,6 +301,7 @@ def open_index(
     if embedder is not None:
         wanted = snapshot_id(corpus, chosen.index, embedder)
         if home.holds(wanted):
+            spare_garbage_collector()
             return LabIndex(home.snapshot(wanted), embedder, chosen.index)
     state = (
         "has an index, but of other content, settings or models"

@@ -19,7 +19,10 @@ _TRAINING = 50_000
 
 
 class FaissVectors:
-    """A FAISS index whose ids are node positions. Immutable once built."""
+    """A FAISS index whose ids are node positions. Immutable once built.
+
+    A zero vector is of a node that has none: it is left out, so that no search finds it.
+    """
 
     def __init__(self, index: faiss.Index, settings: IndexSettings) -> None:
         self._index = index
@@ -39,17 +42,18 @@ class FaissVectors:
                 vectors.shape[1], settings.index_factory, faiss.METRIC_INNER_PRODUCT
             )
             if not index.is_trained:
-                step = max(1, len(vectors) // _TRAINING)
-                index.train(np.ascontiguousarray(vectors[::step], np.float32))
+                index.train(_usable(vectors[:: max(1, len(vectors) // _TRAINING)])[0])
         except RuntimeError as error:
             reason = str(error).rpartition(": ")[2]
             raise SettingsError(
                 f"index_factory {settings.index_factory!r} cannot hold {len(vectors):,} vectors of "
                 f"{vectors.shape[1]} dimensions: {reason}. 'Flat' always works."
             ) from None
+        numbered = faiss.IndexIDMap(index)
         for start in range(0, len(vectors), _BLOCK):
-            index.add(np.ascontiguousarray(vectors[start : start + _BLOCK], np.float32))
-        return cls(index, settings)
+            rows, places = _usable(vectors[start : start + _BLOCK])
+            numbered.add_with_ids(rows, places + start)
+        return cls(numbered, settings)
 
     @staticmethod
     def check(settings: IndexSettings) -> None:
@@ -88,27 +92,24 @@ class FaissVectors:
             allowed: positions that may be returned, as an int64 array.
 
         Raises:
-            IndexStateError: the queries have another dimension than the index.
+            IndexStateError: the queries have another dimension than the vectors.
         """
+        if not len(self):
+            return [[] for _ in queries]
         if queries.shape[1] != self.dimensions:
             raise IndexStateError(
                 f"the query vector has {queries.shape[1]} dimensions, the index {self.dimensions}: "
                 "the embedding model is not the one that made the index. Run 'rag-lab ingest'."
             )
-        if not len(self):
-            return [[] for _ in queries]
         scores, positions = self._index.search(
             np.ascontiguousarray(queries, np.float32),
             min(k, len(self)),
             params=self._parameters(allowed),
         )
+        found = (positions >= 0) & np.any(queries, axis=1, keepdims=True)
         return [
-            [
-                (int(position), float(score))
-                for position, score in zip(found, given, strict=True)
-                if position >= 0 and query.any()
-            ]
-            for query, found, given in zip(queries, positions, scores, strict=True)
+            list(zip(places[hits].tolist(), given[hits].tolist(), strict=True))
+            for hits, places, given in zip(found, positions, scores, strict=True)
         ]
 
     def _parameters(self, allowed: np.ndarray | None) -> Any:
@@ -149,3 +150,10 @@ class FaissVectors:
             raise IndexStateError(
                 f"{path.name} cannot be read: {str(error).splitlines()[-1]}. Run 'rag-lab ingest'."
             ) from None
+
+
+def _usable(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that are not zero, ready for FAISS, and their places; copies only if it must."""
+    usable = vectors.any(axis=1)
+    rows = vectors if usable.all() else vectors[usable]
+    return np.ascontiguousarray(rows, np.float32), np.flatnonzero(usable)

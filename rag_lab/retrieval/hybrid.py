@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 
+from rag_lab.errors import ProviderError
+from rag_lab.index.search import Hits
 from rag_lab.index.snapshot import LabIndex
 from rag_lab.models.local import LsaEmbedder
 from rag_lab.retrieval.fusion import fold, fuse_ranks, fuse_scores
 from rag_lab.settings import RetrievalSettings
 from rag_lab.sync import run_sync
+from rag_lab.telemetry import degrade, stage
 
-Hits = list[tuple[int, float]]
 Ranking = list[tuple[Hashable, float]]
 
 LOCAL_DENSE_WEIGHT = 0.1
@@ -34,6 +37,14 @@ class Found:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """The hits of each search that took part, by its name, and why one that should have did not."""
+
+    hits: Mapping[str, Hits]
+    degraded: str = ""
+
+
 class SnapshotRetriever(BaseRetriever):
     """Base of the retrievers over a `LabIndex`.
 
@@ -44,6 +55,7 @@ class SnapshotRetriever(BaseRetriever):
 
     A retrieved node carries in its metadata its `document_id` and, under `scores`, what each
     search gave. With `settings.fold` (the default) a document is returned once, by its best node.
+    If a search had to be left out, `degraded` tells why.
     """
 
     def __init__(
@@ -57,92 +69,100 @@ class SnapshotRetriever(BaseRetriever):
         self.settings = settings or RetrievalSettings()
         self.filters = filters
 
-    async def searches(self, query: str) -> Mapping[str, Hits]:
-        """The hits of each search that takes part, by its name; they run at the same time."""
+    async def searches(self, query: str) -> Searched:
+        """What each search that takes part gives; they run at the same time."""
         raise NotImplementedError
 
     def combine(self, lists: Mapping[str, Ranking]) -> Ranking:
         """One ranking of the lists of the searches."""
         raise NotImplementedError
 
-    async def rank(self, query: str) -> list[Found]:
-        """Ranks documents (or nodes, without `fold`) for a question, best first.
+    async def rank(self, query: str, k: int | None = None) -> list[Found]:
+        """Ranks documents (or nodes, without `fold`) for a question: the k best, or all.
 
         Each search is folded to documents before they are combined: a search that ranks one node
         of a document and another that ranks a second node of it agree about the document.
         """
-        found = await self.searches(query)
-        unit = self._unit_of()
-        folded = {name: fold(hits, unit) for name, hits in found.items()}
-        best = self._best_nodes(found, unit)
-        given = {name: dict(ranking) for name, ranking in folded.items()}
-        document_ids = self.index.nodes.document_ids
-        return [
-            Found(
-                best[key],
-                document_ids[best[key]],
-                score,
-                {name: scores[key] for name, scores in given.items() if key in scores},
-            )
-            for key, score in self.combine(folded)
-        ]
+        searched = await self.searches(query)
+        with stage("fuse"):
+            return await self.index.run(partial(self._ranked, searched.hits, k))
 
     async def rank_documents(self, query: str, k: int | None = None) -> list[tuple[str, float]]:
         """The k best (document id, score) of a question, best first; for measuring."""
         ranked = [(found.document_id, found.score) for found in await self.rank(query)]
         return fold(ranked, key=lambda document_id: document_id)[:k]
 
-    def _unit_of(self) -> Callable[[int], Hashable]:
-        if not self.settings.fold:
-            return lambda position: position
+    def _ranked(self, found: Mapping[str, Hits], k: int | None) -> list[Found]:
         document_ids = self.index.nodes.document_ids
-        return lambda position: document_ids[position]
+        units: Sequence[Hashable] = document_ids if self.settings.fold else range(len(document_ids))
+        given: dict[str, dict[Hashable, float]] = {}
+        shown: dict[Hashable, int] = {}  # the best node of the last search that found the unit
+        for name, hits in found.items():
+            scores = given[name] = {}
+            for position, score in hits:
+                unit = units[position]
+                if unit not in scores:  # hits come best first
+                    scores[unit] = score
+                    shown[unit] = position
+        ranking = self.combine({name: list(scores.items()) for name, scores in given.items()})
+        return [
+            Found(
+                shown[unit],
+                document_ids[shown[unit]],
+                score,
+                {name: scores[unit] for name, scores in given.items() if unit in scores},
+            )
+            for unit, score in ranking[:k]
+        ]
 
-    def _best_nodes(
-        self, found: Mapping[str, Hits], unit: Callable[[int], Hashable]
-    ) -> dict[Hashable, int]:
-        """The node to show for each unit: the best one of the last search that found it."""
-        return {
-            unit(position): position
-            for hits in found.values()
-            for position, _ in reversed(hits)  # the best hit of a unit overwrites its others
-        }
+    async def nodes(self, query: str, k: int | None = None) -> list[NodeWithScore]:
+        """The `k` best nodes, at most `settings.top_k`: `aretrieve` without LlamaIndex's events."""
+        most = self.settings.top_k if k is None else min(k, self.settings.top_k)
+        searched = await self.searches(query)
+        with stage("fuse"):
+            return await self.index.run(partial(self._nodes, searched, most))
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        ranked = await self.rank(query_bundle.query_str)
-        return await asyncio.to_thread(
-            lambda: [self._node(found) for found in ranked[: self.settings.top_k]]
-        )
+        return await self.nodes(query_bundle.query_str)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return run_sync(self._aretrieve(query_bundle))
 
-    def _node(self, found: Found) -> NodeWithScore:
+    def _nodes(self, searched: Searched, k: int) -> list[NodeWithScore]:
+        ranked = self._ranked(searched.hits, k)
+        return [self._node(found, searched.degraded) for found in ranked]
+
+    def _node(self, found: Found, degraded: str) -> NodeWithScore:
         node = self.index.text_node(found.position)
         node.metadata["document_id"] = found.document_id
         node.metadata["scores"] = {name: round(score, 4) for name, score in found.scores.items()}
+        if degraded:
+            node.metadata["degraded"] = degraded
+            node.excluded_llm_metadata_keys.append("degraded")
         return NodeWithScore(node=node, score=found.score)
 
-    async def _dense(self, query: str) -> Hits:
-        return await self.index.search_dense(query, self.settings.candidates, await self._allowed())
+    async def _dense(self, query: str, allowed: np.ndarray | None) -> Hits:
+        return await self.index.search_dense(query, self.settings.candidates, allowed)
 
-    async def _keyword(self, query: str) -> Hits:
-        return await self.index.search_keywords(
-            query, self.settings.candidates, await self._allowed()
-        )
+    async def _keyword(self, query: str, allowed: np.ndarray | None) -> Hits:
+        return await self.index.search_keywords(query, self.settings.candidates, allowed)
 
     async def _allowed(self) -> np.ndarray | None:
         if self.filters is None:
             return None
-        return await asyncio.to_thread(self.index.allowed, self.filters)
+        return await self.index.run(partial(self.index.allowed, self.filters))
 
 
 class DenseRetriever(SnapshotRetriever):
-    """Nearest vectors by cosine."""
+    """Nearest vectors by cosine. It never makes do with less: a comparison would be untrue."""
 
-    async def searches(self, query: str) -> Mapping[str, Hits]:
-        """The dense search."""
-        return {"dense": await self._dense(query)}
+    async def searches(self, query: str) -> Searched:
+        """The dense search.
+
+        Raises:
+            ModelError: the question could not be embedded.
+        """
+        return Searched({"dense": await self._dense(query, await self._allowed())})
 
     def combine(self, lists: Mapping[str, Ranking]) -> Ranking:
         """As it is."""
@@ -152,9 +172,9 @@ class DenseRetriever(SnapshotRetriever):
 class KeywordRetriever(SnapshotRetriever):
     """BM25 with the stemmer and stop words of the corpus language."""
 
-    async def searches(self, query: str) -> Mapping[str, Hits]:
+    async def searches(self, query: str) -> Searched:
         """The keyword search."""
-        return {"keyword": await self._keyword(query)}
+        return Searched({"keyword": await self._keyword(query, await self._allowed())})
 
     def combine(self, lists: Mapping[str, Ranking]) -> Ranking:
         """As it is."""
@@ -165,7 +185,8 @@ class HybridRetriever(SnapshotRetriever):
     """Dense and keyword search at the same time, fused.
 
     The default fusion is a convex combination of normalised scores whose weight depends on the
-    embedder: with equal weights the weaker half drags the better one down.
+    embedder: with equal weights the weaker half drags the better one down. While the provider of
+    the embeddings fails, keywords alone are searched, and the nodes and the trace say so.
     """
 
     @property
@@ -176,15 +197,37 @@ class HybridRetriever(SnapshotRetriever):
         local = isinstance(self.index.embedder, LsaEmbedder)
         return LOCAL_DENSE_WEIGHT if local else REMOTE_DENSE_WEIGHT
 
-    async def searches(self, query: str) -> Mapping[str, Hits]:
-        """Both searches, at the same time."""
-        dense, keyword = await asyncio.gather(self._dense(query), self._keyword(query))
-        return {"dense": dense, "keyword": keyword}
+    async def searches(self, query: str) -> Searched:
+        """Both searches, at the same time; the keyword search alone if no vector can be had now.
+
+        Raises:
+            ModelError: the question could not be embedded, and waiting would not help.
+        """
+        allowed = await self._allowed()
+        dense, keyword = await asyncio.gather(
+            self._dense_or_failure(query, allowed), self._keyword(query, allowed)
+        )
+        if not isinstance(dense, ProviderError):
+            return Searched({"dense": dense, "keyword": keyword})
+        reason = f"keyword search only: {str(dense).partition('. ')[0]}"
+        degrade(reason)
+        return Searched({"keyword": keyword}, reason)
+
+    async def _dense_or_failure(
+        self, query: str, allowed: np.ndarray | None
+    ) -> Hits | ProviderError:
+        try:
+            return await self._dense(query, allowed)
+        except ProviderError as error:
+            return error
 
     def combine(self, lists: Mapping[str, Ranking]) -> Ranking:
-        """Fused as `settings.fusion` says."""
-        weights = (self.dense_weight, 1 - self.dense_weight)
-        both = [lists["dense"], lists["keyword"]]
+        """Fused as `settings.fusion` says; the keyword list alone counts whole."""
+        weights = {"dense": self.dense_weight, "keyword": 1 - self.dense_weight}
+        if len(lists) == 1:
+            weights = dict.fromkeys(lists, 1.0)
+        rankings = list(lists.values())
+        shares = [weights[name] for name in lists]
         if self.settings.fusion == "reciprocal_rank":
-            return fuse_ranks([[key for key, _ in ranking] for ranking in both], weights)
-        return fuse_scores(both, weights, normalise="max")
+            return fuse_ranks([[key for key, _ in ranking] for ranking in rankings], shares)
+        return fuse_scores(rankings, shares, normalise="max")

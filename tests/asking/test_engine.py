@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
+import numpy as np
 import pytest
 from llama_index.core.base.response.schema import Response
+from llama_index.core.schema import NodeWithScore
 
 from provider import KEY, Provider
 from rag_lab.asking import LabQueryEngine
+from rag_lab.errors import ProviderError
 from rag_lab.index import LabIndex
 from rag_lab.models import build_models
-from rag_lab.records import Answer
+from rag_lab.records import Answer, Passage, Usage
 from rag_lab.retrieval import KeywordRetriever
 from rag_lab.settings import load_settings
+from rag_lab.telemetry import degrade, spend
+from rag_lab.telemetry.trace import clock
 from small import indexed
 
 QUESTION = "Where does the yellow banana grow?"
@@ -60,8 +65,60 @@ def test_sync_queries_work_without_a_loop() -> None:
 
 async def test_time_is_told_by_stage(index: LabIndex) -> None:
     timing = (await LabQueryEngine.over(index).ask(QUESTION)).timing
-    assert set(timing.stages_s) == {"retrieve", "answer"}
-    assert timing.total_s == pytest.approx(sum(timing.stages_s.values()))
+    assert set(timing.stages_s) == {"search", "fuse", "synthesise"}
+    assert all(0 <= span.began_s <= span.ended_s <= timing.total_s for span in timing.spans)
+
+
+async def test_time_begins_when_the_question_was_to_be_asked(index: LabIndex) -> None:
+    timing = (await LabQueryEngine.over(index).ask(QUESTION, scheduled_at=clock() - 5)).timing
+    assert timing.spans[0].stage == "queue"
+    assert timing.spans[0].began_s == 0
+    assert 5 <= timing.stages_s["queue"] <= timing.total_s
+
+
+class Spending:
+    """An answerer that uses something and does without something."""
+
+    async def answer(
+        self, question: str, nodes: Sequence[NodeWithScore], passages: tuple[Passage, ...]
+    ) -> Answer:
+        spend(Usage(calls=2, prompt_tokens=7))
+        degrade(f"without {question}")
+        return Answer(question, "So.", "generated", passages)
+
+
+async def test_an_answer_tells_what_it_used_and_did_without(index: LabIndex) -> None:
+    engine = LabQueryEngine(KeywordRetriever(index), Spending())
+    answers = await asyncio.gather(*(engine.ask(name) for name in ("apple", "banana")))
+    for name, answer in zip(("apple", "banana"), answers, strict=True):
+        assert answer.usage == Usage(calls=2, prompt_tokens=7)
+        assert answer.degraded == (f"without {name}",)
+    response = await engine.aquery("apple")
+    assert response.metadata["answer"]["degraded"] == ("without apple",)
+
+
+async def test_a_sound_answer_did_without_nothing(index: LabIndex) -> None:
+    answer = await LabQueryEngine.over(index).ask(QUESTION)
+    assert (answer.degraded, answer.usage) == ((), Usage())
+
+
+class Down:
+    """The embedder of a provider that cannot be reached."""
+
+    async def embed_query(self, text: str) -> np.ndarray:
+        raise ProviderError("embedding model 'm' cannot be reached. Run again later.")
+
+
+async def test_while_embeddings_fail_questions_are_answered_by_keywords(index: LabIndex) -> None:
+    index.embedder = Down()  # type: ignore[assignment]
+    answer = await LabQueryEngine.over(index).ask(QUESTION)
+    assert "warm valleys" in answer.text
+    assert answer.degraded == ("keyword search only: embedding model 'm' cannot be reached",)
+
+
+async def test_any_llama_index_retriever_may_be_used(index: LabIndex) -> None:
+    engine = LabQueryEngine.over(index, retriever=index.vector_index().as_retriever())
+    assert (await engine.ask(QUESTION)).passages[0].document_id == "banana"
 
 
 async def test_an_answer_is_drawn_from_as_many_passages_as_set(index: LabIndex) -> None:

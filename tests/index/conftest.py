@@ -11,8 +11,8 @@ from provider import Provider
 
 @pytest.fixture
 def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
-    """A provider that is configured as the embedding model: two texts a call, no retries."""
+    """A provider that is configured as the embedding model: two texts a call."""
     with Provider() as provider:
-        for name, value in provider.environment(BATCH_SIZE="2", MAX_RETRIES="0").items():
+        for name, value in provider.environment(BATCH_SIZE="2").items():
             monkeypatch.setenv(name, value)
         yield provider

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from rag_lab.corpora import Corpus, add_corpus, load_corpus
 from rag_lab.errors import CorpusError, ModelError, RecordError
 from rag_lab.index import Progress, ingest, open_index
 from rag_lab.index.report import IngestReport
-from rag_lab.models import build_models
+from rag_lab.models import Models, build_models
+from rag_lab.records import Usage
 from rag_lab.settings import PathSettings, load_settings
+from scripted import Scripted
 from small import FRUITS, corpus_of, files_of, food
 
 
@@ -194,14 +197,76 @@ async def test_a_corpus_without_a_usable_record_is_an_error() -> None:
 
 async def test_a_failure_keeps_what_was_paid_for(remote: Provider) -> None:
     rows = {f"d{n}": (f"Title {n}", f"Text number {n}.") for n in range(10)}
-    remote.faults.extend(["", 500, ""])
-    with pytest.raises(ModelError, match="HTTP 500"):
+    remote.faults.extend(["", 401, ""])
+    with pytest.raises(ModelError, match="RAG_LAB_EMBED_API_KEY"):
         await run(corpus_of(rows))
     asked = remote.texts
     assert sum(asked.values()) == 10  # what was on its way when one call failed was not cut off
     report = await run(corpus_of(rows))
     assert report.complete
     assert sum((remote.texts - asked).values()) == report.embedded == 2
+
+
+DURIAN = "Durian\nThe durian is a spiny fruit with a smell that fills whole markets."
+
+
+async def test_a_text_that_is_refused_leaves_the_others_searchable() -> None:
+    embedder = Scripted(refused=[DURIAN])
+    models = Models(embedder=embedder)
+    report = await ingest(food(), models)
+    assert [(node.node_id, node.reason) for node in report.failed] == [
+        ("durian", "refused by the script")
+    ]
+    assert (report.nodes, report.vectors, report.keyword_entries) == (4, 3, 4)
+    assert (report.embedded, report.from_cache) == (3, 0)
+    assert (report.complete, report.problems) == (False, ())
+    assert "4 nodes = 3 vectors + 1 without one = 4 keyword entries, INCOMPLETE" in str(report)
+    assert any("rag-lab ingest --retry-failed" in note for note in report.notes)
+    with closing(open_index(food(), models)) as index:
+        place = index.places["durian"]
+        dense = await index.search_vector(embedder.vector(DURIAN), 10)
+        assert sorted(found for found, _ in dense) == [at for at in range(4) if at != place]
+        assert (await index.search_keywords("spiny durian", 1))[0][0] == place
+
+
+async def test_a_refused_text_is_sent_again_only_on_demand() -> None:
+    models = Models(embedder=Scripted(refused=[DURIAN]))
+    first = await ingest(food(), models)
+    well = Scripted()
+    models = Models(embedder=well)
+    again = await ingest(food(), models)
+    assert (again.up_to_date, again.failed) == (True, first.failed)
+    assert again.notes == first.notes
+    changed = await ingest(corpus_of(ADDED), models)
+    assert [text for text in well.asked if "Durian" in text] == []
+    assert changed.failed == first.failed
+    dry = await ingest(corpus_of(ADDED), models, dry_run=True)
+    assert (dry.embedded, dry.failed) == (0, first.failed)
+    mended = await ingest(food(), models, retry_failed=True)
+    assert well.asked[DURIAN] == 1
+    assert (mended.complete, mended.up_to_date, mended.embedded) == (True, False, 1)
+    assert mended.snapshot == first.snapshot
+    assert (await ingest(food(), models, retry_failed=True)).up_to_date
+    with closing(open_index(food(), models)) as index:
+        assert len(await index.search_vector(well.vector(DURIAN), 10)) == 4
+
+
+async def test_trying_again_in_vain_changes_nothing() -> None:
+    models = Models(embedder=Scripted(refused=[DURIAN]))
+    first = await ingest(food(), models)
+    before = files_of(Path(first.folder))
+    again = await ingest(food(), models, retry_failed=True)
+    assert (again.failed, again.embedded) == (first.failed, 0)
+    assert files_of(Path(again.folder)) == before
+
+
+async def test_the_report_tells_what_was_used() -> None:
+    report = await ingest(food(), Models(embedder=Scripted(items=2)))
+    assert report.usage == Usage(calls=2, texts=4, prompt_tokens=40)
+    assert report.calls == 2
+    assert report.to_dict()["usage"]["texts"] == 4
+    again = await ingest(food(), Models(embedder=Scripted(items=2)))
+    assert again.usage == Usage()
 
 
 async def test_two_ingestions_in_one_process_share_the_work(remote: Provider) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from provider import Provider
 from rag_lab.corpora import Corpus
-from rag_lab.errors import IndexStateError, RagLabError
+from rag_lab.errors import IndexStateError, ModelConfigError, RagLabError
 from rag_lab.index import ingest, open_index
 from rag_lab.index.report import IngestReport
 from rag_lab.index.vectors import FaissVectors
@@ -211,3 +211,11 @@ async def test_one_reply_of_odd_dimensions_does_not_spoil_the_cache(remote: Prov
     report = await run(food())  # the provider is well again
     assert report.complete
     assert report.embedded == 2
+
+
+async def test_an_embedder_that_is_none_of_llama_index_says_so() -> None:
+    with contextlib.closing(await indexed()) as index:
+        assert index.llama_embedding() is index.embedder
+        index.embedder = object()  # type: ignore[assignment]
+        with pytest.raises(ModelConfigError, match="needs a BaseEmbedding, got object"):
+            index.llama_embedding()

@@ -81,6 +81,36 @@ def test_several_queries_are_answered_in_order_and_zero_finds_nothing() -> None:
     assert [[place for place, _ in hits] for hits in found] == [[1], [], [0]]
 
 
+def test_hits_are_plain_numbers() -> None:
+    ((place, score),) = FaissVectors.build(BY_HAND, settings()).search(unit([[1, 0]]), 1)[0]
+    assert (type(place), type(score)) == (int, float)
+
+
+@pytest.mark.parametrize("factory", KINDS)
+def test_a_node_without_a_vector_is_never_found(factory: str, tmp_path: Path) -> None:
+    rows = CROWD.copy()
+    without = [0, 1, 50, 119]
+    rows[without] = 0
+    built = FaissVectors.build(rows, settings(factory, nprobe=2, ef_search=200))
+    built.save(tmp_path / "vectors.faiss")
+    loaded = FaissVectors.load(tmp_path / "vectors.faiss", settings(factory, nprobe=2))
+    usable = sorted(set(range(120)) - set(without))
+    for index in (built, loaded):
+        assert len(index) == 116
+        assert sorted(place for place, _ in index.search(-CROWD[:1], 1_000)[0]) == usable
+        allowed = np.array([0, 3, 50, 77], np.int64)
+        assert {place for place, _ in index.search(CROWD[:1], 10, allowed)[0]} == {3, 77}
+        assert [hits[0][0] for hits in index.search(rows[usable], 1)] == usable
+
+
+@pytest.mark.parametrize("dimensions", [0, 8])
+def test_an_index_without_any_vector_finds_nothing(dimensions: int, tmp_path: Path) -> None:
+    FaissVectors.build(np.zeros((3, dimensions), np.float32), settings()).save(tmp_path / "v.faiss")
+    empty = FaissVectors.load(tmp_path / "v.faiss", settings())
+    assert len(empty) == 0
+    assert empty.search(np.ones((2, 8), np.float32), 5) == [[], []]
+
+
 def test_a_query_of_another_dimension_says_so() -> None:
     built = FaissVectors.build(BY_HAND, settings())
     with pytest.raises(

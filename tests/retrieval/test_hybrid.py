@@ -11,13 +11,15 @@ from llama_index.core.base.response.schema import Response
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import get_response_synthesizer
-from llama_index.core.schema import QueryBundle
+from llama_index.core.schema import MetadataMode, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
 from rag_lab.corpora.base import in_memory
+from rag_lab.errors import ModelError, ProviderError
 from rag_lab.index import LabIndex
 from rag_lab.retrieval import DenseRetriever, HybridRetriever, KeywordRetriever, SnapshotRetriever
 from rag_lab.settings import RetrievalSettings, load_settings
+from rag_lab.telemetry import tracing
 from small import document, food, indexed
 
 
@@ -29,18 +31,25 @@ async def index() -> AsyncIterator[LabIndex]:
 
 
 class Scripted:
-    """An index whose searches give what the test says; positions 0 and 1 are one document."""
+    """An index whose searches give what the test says; positions 0 and 1 are one document.
 
-    def __init__(self, index: LabIndex, dense: list[Any], keyword: list[Any]) -> None:
+    A dense search that is an error is raised.
+    """
+
+    def __init__(self, index: LabIndex, dense: list[Any] | Exception, keyword: list[Any]) -> None:
         self._index, self._dense, self._keyword = index, dense, keyword
+        self.keyword_searches = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._index, name)
 
     async def search_dense(self, query: str, k: int, allowed: Any = None) -> list[Any]:
+        if isinstance(self._dense, Exception):
+            raise self._dense
         return self._dense[:k]
 
     async def search_keywords(self, query: str, k: int, allowed: Any = None) -> list[Any]:
+        self.keyword_searches += 1
         return self._keyword[:k]
 
 
@@ -190,8 +199,9 @@ async def test_it_works_inside_llama_index_query_engines(index: LabIndex) -> Non
 async def test_dense_scores_are_the_cosines_of_the_vectors(index: LabIndex) -> None:
     question = "red fruit of cool orchards"
     query = await index.embedder.embed_query(question)
-    texts = await index.embedder.embed_batch([node.embedded_text for node in index.nodes])
-    cosines: Mapping[str, float] = dict(zip(index.nodes.ids, texts @ query, strict=True))
+    texts = await index.embedder.embed_documents([node.embedded_text for node in index.nodes])
+    similar = texts.matrix @ query
+    cosines: Mapping[str, float] = dict(zip(index.nodes.ids, similar, strict=True))
     found = await DenseRetriever(index).rank_documents(question)
     assert dict(found) == pytest.approx({key: float(cosines[key]) for key, _ in found}, abs=1e-5)
     assert [key for key, _ in found] == sorted(cosines, key=lambda key: -cosines[key])
@@ -203,6 +213,57 @@ async def test_keyword_scores_are_those_of_the_index(index: LabIndex) -> None:
     found = await KeywordRetriever(index).rank_documents(question)
     expected = {index.nodes.ids[p]: scores[p] for p in np.flatnonzero(scores)}
     assert dict(found) == pytest.approx(expected)
+
+
+DOWN = ProviderError("embedding model 'm' at host:1 is at its limit (HTTP 429). Run again later.")
+REASON = "keyword search only: embedding model 'm' at host:1 is at its limit (HTTP 429)"
+
+
+@pytest.mark.parametrize("fusion", ["convex", "reciprocal_rank"])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+async def test_while_embeddings_fail_keywords_are_searched_and_it_is_said(
+    pieces: LabIndex, fusion: str, weight: float
+) -> None:
+    scripted: Any = Scripted(pieces, DOWN, KEYWORD)
+    chosen = load_settings(retrieval={"fusion": fusion, "dense_weight": weight}).retrieval
+    with tracing() as trace:
+        found = await HybridRetriever(scripted, chosen).aretrieve("?")
+    assert [hit.node.metadata["document_id"] for hit in found] == ["b", "long", "c"]
+    assert [hit.score for hit in found] == sorted({hit.score for hit in found}, reverse=True)
+    assert trace.degraded == [REASON]
+    assert scripted.keyword_searches == 1
+    for hit in found:
+        assert hit.node.metadata["degraded"] == REASON
+        assert set(hit.node.metadata["scores"]) == {"keyword"}
+        assert "keyword search only" not in hit.node.get_content(MetadataMode.LLM)
+
+
+async def test_a_wrong_key_is_not_passed_over(pieces: LabIndex) -> None:
+    scripted: Any = Scripted(pieces, ModelError("refused the key"), KEYWORD)
+    with pytest.raises(ModelError, match="refused the key"):
+        await HybridRetriever(scripted).aretrieve("?")
+
+
+async def test_dense_search_alone_never_makes_do_with_less(pieces: LabIndex) -> None:
+    scripted: Any = Scripted(pieces, DOWN, KEYWORD)
+    with pytest.raises(ProviderError):
+        await DenseRetriever(scripted).aretrieve("?")
+
+
+async def test_nodes_of_a_sound_search_are_not_marked(index: LabIndex) -> None:
+    with tracing() as trace:
+        (first, *_) = await HybridRetriever(index).aretrieve("banana")
+    assert "degraded" not in first.node.metadata
+    assert trace.degraded == []
+    assert {"search", "fuse"} <= set(trace.timing().stages_s)
+
+
+async def test_no_more_are_ranked_than_asked_for(index: LabIndex) -> None:
+    retriever = HybridRetriever(index, load_settings(retrieval={"top_k": 3}).retrieval)
+    everything = await retriever.rank("apple banana carrot durian")
+    assert await retriever.rank("apple banana carrot durian", 2) == everything[:2]
+    for k, expected in ((1, 1), (None, 3), (9, 3)):
+        assert len(await retriever.nodes("apple banana carrot durian", k)) == expected
 
 
 def test_settings_default_to_convex_fusion() -> None:
