@@ -20,6 +20,8 @@ _HOMES = {
     "load_settings": "rag_lab.settings",
     "Settings": "rag_lab.settings",
     "build_models": "rag_lab.models",
+    "Gateway": "rag_lab.gateway.gateway",
+    "LoopLagMonitor": "rag_lab.telemetry",
     "ingest": "rag_lab.index",
     "open_index": "rag_lab.index",
     "LabIndex": "rag_lab.index",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import settings
 
 from command import Run, runner
 from rag_lab.settings import PathSettings
+from rag_lab.simulate import SimulatedProvider, SimulatorSettings
 
 # Taken before any test changes the environment.
 _PUBLIC = os.environ.get("RAG_LAB_TEST_CORPORA") or os.environ.get("RAG_LAB_DATA")
@@ -96,3 +98,40 @@ def rows(tmp_path: Path) -> Path:
     lines = [json.dumps({"id": k, "title": k.upper(), "text": t}) for k, t in texts.items()]
     file.write_text("\n".join(lines), encoding="utf-8")
     return file
+
+
+Use = Callable[..., Awaitable[SimulatedProvider]]
+Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
+
+
+@pytest.fixture(scope="session")
+def shared_provider() -> Iterator[SimulatedProvider]:
+    """One simulated provider for all tests of a process; `use` resets it for each."""
+    provider = SimulatedProvider.start(SimulatorSettings())
+    yield provider
+    provider.stop()
+
+
+@pytest.fixture
+def use(shared_provider: SimulatedProvider) -> Use:
+    """Resets the provider to settings, given as `SimulatorSettings` takes them."""
+
+    async def use(**values: Any) -> SimulatedProvider:
+        await shared_provider.reset(SimulatorSettings.of({"dimensions": 8, **values}))
+        return shared_provider
+
+    return use
+
+
+@pytest.fixture
+def until() -> Until:
+    """Waits for something that the server's process will do."""
+
+    async def until(done: Callable[[], Awaitable[bool]]) -> None:
+        for _ in range(1_000):
+            if await done():
+                return
+            await asyncio.sleep(0.01)
+        raise TimeoutError("it has not come about within 10 s")
+
+    return until

@@ -1,0 +1,5 @@
+"""`python -m rag_lab.cli`."""
+
+from rag_lab.cli import main
+
+main()
