@@ -250,7 +250,9 @@ class GatewaySettings(StageSettings):
         default=None, gt=0, description="unset: learned from the provider's headers"
     )
     tokens_per_minute: float | None = Field(default=None, gt=0, description="likewise")
-    attempts: int = Field(default=5, ge=1, le=12, description="tries of one call, the first too")
+    attempts: int = Field(
+        default=5, ge=1, le=12, description="tries of a call that fails; refused ones (429) have 12"
+    )
     question_patience_s: float = Field(
         default=15.0, gt=0, description="a question's calls are retried no longer than this"
     )

@@ -114,6 +114,19 @@ def bench_parts(
     _show(report, check, as_json)
 
 
+@bench_app.command("outage")
+def bench_outage(
+    documents: DocumentsOption = 1_458,
+    seed: SeedOption = 0,
+    check: CheckOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure questions while the provider is down: answered from keywords, and marked so."""
+    from rag_lab.evaluation.speed.outage import bench_outage as bench
+
+    _show(run(bench(documents=documents, seed=seed, tell=say)), check, as_json)
+
+
 @bench_app.command("users")
 def bench_users(
     users: Annotated[

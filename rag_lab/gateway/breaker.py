@@ -37,7 +37,8 @@ class BreakerSettings:
     Attributes:
         window_s: how far back outcomes count.
         failing_share: of the calls in the window, from which on it opens.
-        min_failures: fewer never open it.
+        min_failures: fewer do not open it,
+        in_a_row: unless that many followed one another and nothing succeeded.
         min_duration_s: failures over a shorter time never open it.
         pause_s: before a probe, at least; `pause_share` of how long it has been failing if that
             is more, up to `max_pause_s`. So little of an outage's length is lost after its end.
@@ -52,7 +53,8 @@ class BreakerSettings:
     window_s: float = 10.0
     failing_share: float = 0.5
     min_failures: int = 10
-    min_duration_s: float = 2.0
+    in_a_row: int = 5
+    min_duration_s: float = 1.0
     pause_s: float = 0.25
     pause_share: float = 0.1
     max_pause_s: float = 15.0
@@ -280,7 +282,7 @@ class Breaker:
         settings = self.settings
         failed = [at for at, is_failure in self._window if is_failure]
         # Successes of a busy minute would hide an outage for as long: nothing but failures is one.
-        only_failures = self._failed_in_row >= settings.min_failures
+        only_failures = self._failed_in_row >= settings.in_a_row
         many = len(failed) >= max(settings.min_failures, settings.failing_share * len(self._window))
         lasting = now - (self._row_began if only_failures else failed[0])
         if (only_failures or many) and lasting >= settings.min_duration_s:

@@ -276,9 +276,10 @@ class RateBudget:
 
     def _take(self, requests: float, tokens: float) -> Taken:
         now = self._clock()
-        self._opened += requests > 0
-        if self._opened >= _OPENING:
-            self._next_opening = now + _OPENING_GAP_S
+        if requests > 0:
+            self._opened += 1
+            if self._opened >= _OPENING:
+                self._next_opening = now + _OPENING_GAP_S
         self._buckets["requests"].take(requests, now)
         self._buckets["tokens"].take(tokens, now)
         return Taken(now, *(bucket.sent for bucket in self._buckets.values()))

@@ -32,7 +32,8 @@ from rag_lab.gateway.reply import (
 )
 
 OPENAI = "https://api.openai.com/v1"
-_NO_KEY = "no-key"  # the client insists on one; local servers ignore it
+NO_KEY = "no-key"
+"""Clients insist on one, or take it from the environment; local servers ignore it."""
 _HEADERS = {
     "Content-Type": "application/json",
     # Base64 of floats hardly shrinks, and unpacking it costs more than all the rest.
@@ -178,7 +179,7 @@ class Transport:
                 'Run: pip install "openai[aiohttp]"'
             ) from None
         return openai.AsyncOpenAI(
-            api_key=self.endpoint.api_key.get_secret_value() or _NO_KEY,
+            api_key=self.endpoint.api_key.get_secret_value() or NO_KEY,
             base_url=self.endpoint.base_url or OPENAI,
             default_headers=dict(self.endpoint.headers),
             max_retries=0,  # an attempt that the limiter does not see is not counted

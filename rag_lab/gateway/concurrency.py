@@ -31,6 +31,8 @@ from rag_lab.gateway.rounds import (
 )
 
 _REFUSED = "all above it were refused (429)"
+_FASTER = 1.5
+"""So many times the goodput, without a higher limit, is no luck."""
 
 
 class Concurrency:
@@ -183,6 +185,9 @@ class Concurrency:
             )
 
     def _stay(self, here: Level, anchor: Level) -> None:
+        if here.goodput > _FASTER * anchor.goodput:
+            self._look_up(here)
+            return
         smooth = anchor.goodput + 0.3 * (here.goodput - anchor.goodput)
         self._anchor = Level(anchor.limit, smooth)
         if here.goodput < 0.6 * anchor.goodput:  # the provider has become slower
@@ -196,6 +201,14 @@ class Concurrency:
             return
         self._queueing = False
         self._move("climbing", self._patience.step(here.limit), "is more worth it?")
+
+    def _look_up(self, here: Level) -> None:
+        """The same calls earn far more than before: the provider serves more of them at once."""
+        self._queueing = self._blamed = False
+        self._patience.reset()
+        self._anchor = here
+        if not self._move("doubling", 2 * here.limit, "the provider has become faster"):
+            self._settle("no further for now", here.limit)
 
     def _climb(self, here: Level, anchor: Level) -> None:
         if self._ceiling < here.limit and self._patience.fallen(here.limit):
@@ -227,6 +240,9 @@ class Concurrency:
             self._settle("no further for now", here.limit)
 
     def _lower(self, here: Level, anchor: Level) -> None:
+        if here.goodput > _FASTER * anchor.goodput:
+            self._look_up(here)
+            return
         self._queueing = here.growth_from(anchor) < self.settings.idle
         if not self._queueing:  # so the timeouts, if any, were not of our making
             then: Phase = "doubling" if self._blamed else "steady"

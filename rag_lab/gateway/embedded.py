@@ -28,5 +28,6 @@ class Embedded:
         """A row for each text, or the reason why it has none."""
         width = next((len(row) for row in rows if not isinstance(row, str)), 0)
         nothing = np.zeros(width, np.float32)
-        matrix = np.stack([nothing if isinstance(row, str) else row for row in rows])
+        vectors = [nothing if isinstance(row, str) else row for row in rows]
+        matrix = np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
         return cls(matrix, {at: row for at, row in enumerate(rows) if isinstance(row, str)}, calls)

@@ -35,6 +35,7 @@ _VALUE_TRIES = 3
 _BULK_ATTEMPTS = 2
 _SUSPECT_AFTER = 5
 _GUILTY_AFTER = 2
+_MOST_FAILURES = 100
 _LONGEST_WAIT_S = 2.0
 _ticket: ContextVar[Ticket] = ContextVar("rag_lab_ticket")
 
@@ -284,7 +285,7 @@ class _Bulk:
         )
         await ask([PROBE])  # it fails where the provider is to blame; then nothing was found out
         return [
-            ModelError(f"{self._explained(row)} So it did each time, and for no other text.")
+            ModelError("the provider fails each time it is asked for this text, and for no other.")
             if isinstance(row, Exception) and _verdict_on_suspects(row) == "rejected"
             else row
             for row in rows
@@ -292,7 +293,7 @@ class _Bulk:
 
     async def _wait(self, error: ProviderError) -> None:
         """Until it makes sense to ask again; a breaker that lets nothing through says when."""
-        if time.monotonic() > self._give_up_at:
+        if time.monotonic() > self._give_up_at or self._failures >= _MOST_FAILURES:
             raise error
         if not isinstance(error, ProviderFailingError):
             self._failures += 1

@@ -6,7 +6,8 @@ From outside to inside, each for a reason:
     hedge        a second attempt beside a late one is an attempt like any other
     breaker      looked at before the wait, so that nobody queues for a provider that is down,
                  and again after it, for it may have gone down meanwhile
-    rate budget  before the slot: what waits for the minute to pass holds no slot
+    rate budget  before the slot: what waits for the minute to pass holds no slot; only the tokens
+                 of questions are asked for later, for they are known once they ride together
     limit        last: a slot is held only while a call is on its way
     call         the request itself
 """
@@ -24,6 +25,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import openai
 
+from rag_lab.errors import ProviderError
 from rag_lab.gateway.breaker import Breaker, Permit
 from rag_lab.gateway.budget import BudgetSettings, RateBudget, Taken
 from rag_lab.gateway.hedge import Hedger, HedgeSettings
@@ -72,10 +74,11 @@ class Recent:
 
 @dataclass(slots=True)
 class Ticket:
-    """The right to send one request: a slot, and a request of the rate budget."""
+    """The right to send one request: a slot, a request of the rate budget, and tokens of it."""
 
     slot: Slot
     taken: Taken
+    tokens: float
     spans: Mapping[Stage, tuple[float, float]]
     sent: bool = False
 
@@ -143,9 +146,12 @@ class Lane:
 
         Raises:
             ProviderFailingError: the provider is failing; nothing was waited for.
+            ProviderError: its limits let no question through for longer than one may wait.
             BudgetError: the request is larger than what is allowed in a minute.
         """
         self.breaker.check()
+        if priority == "interactive":
+            self._check_patience(tokens or 0.0)
         asked = clock()
         taken = await self.budget.acquire(tokens or 0.0, priority=priority)
         within_budget = clock()
@@ -158,14 +164,14 @@ class Lane:
                             "budget": (asked, within_budget),
                             "limiter": (within_budget, clock()),
                         }
-                        ticket = Ticket(slot, taken, spans)
+                        ticket = Ticket(slot, taken, tokens or 0.0, spans)
                         yield ticket
                         return
                 # A pause that began while it stood in the limiter's line holds for it too.
                 await asyncio.sleep(self._paused_s())
         finally:
             if ticket is None or not ticket.sent:
-                self.budget.give_back(tokens or 0.0)
+                self.budget.give_back(ticket.tokens if ticket else tokens or 0.0)
 
     async def request(
         self,
@@ -198,7 +204,10 @@ class Lane:
             held, ticket = ticket, None  # a retry takes one of its own
             if held is None:
                 return await another(sent)
+            asked = clock()
             held.taken = await self.budget.acquire(tokens, requests=0.0, priority=ask.priority)
+            held.tokens = tokens
+            trace.add("budget", asked, clock())
             return await self._send(call, ask, trace, held, sent)
 
         async def another(sent: Callable[[], None]) -> R:
@@ -334,6 +343,15 @@ class Lane:
 
     def _note(self, outcome: Outcome, seconds: float) -> None:
         self._recent.append(Recent(time.monotonic(), outcome, seconds))
+
+    def _check_patience(self, tokens: float) -> None:
+        wait_s = self.budget.wait_s(tokens)
+        if wait_s > self.settings.question_patience_s:
+            raise ProviderError(
+                f"{self.name} lets nothing through for {wait_s:.0f} s (its rate limit), and a "
+                f"question waits for {self.settings.question_patience_s:g} s at most "
+                "(RAG_LAB_GATEWAY_QUESTION_PATIENCE_S)."
+            )
 
     def _may_hedge(self) -> bool:
         """Only with a free slot that nobody waits for, at a provider in good health."""

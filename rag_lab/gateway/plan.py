@@ -48,7 +48,7 @@ class BatchLimits:
 
 def estimated_tokens(text: str) -> int:
     """About how many tokens a text is: one for every four bytes of UTF-8, at least one."""
-    return max(1, len(text.encode("utf-8", "surrogatepass")) // 4)
+    return max(1, -(-len(text.encode("utf-8", "surrogatepass")) // 4))
 
 
 def plan_batches(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +22,8 @@ from rag_lab.index.backlog import Backlog, Sizes
 from rag_lab.index.failed import FailedTexts
 from rag_lab.index.nodes import NodeStore
 from rag_lab.index.report import Progress
+from rag_lab.index.threads import in_thread
 from rag_lab.models import Embedder
-
-T = TypeVar("T")
 
 _WINDOW = 512
 _SPARE = 2
@@ -198,7 +197,7 @@ class _Embedding:
             raise
         if self._errors:
             raise self._errors[0]
-        await to_its_end(asyncio.to_thread(self._settle_twins))
+        await in_thread(self._settle_twins)
         self._tell(len(self._twins))
         return NodeVectors(self._rows.array, self._failed, self._embedded, self._calls)
 
@@ -235,7 +234,7 @@ class _Embedding:
     async def _look_up_all(self) -> None:
         for start in range(0, len(self._nodes), _WINDOW):
             window = range(start, min(start + _WINDOW, len(self._nodes)))
-            found = await asyncio.to_thread(self._look_up, window)
+            found = await in_thread(self._look_up, window)
             if self._errors or self._stopped:
                 return
             self._failed.update(found.failed)
@@ -282,7 +281,7 @@ class _Embedding:
 
     async def _ask(self, places: Sequence[int]) -> None:
         async with self._reader:  # side by side they would only hold up each other, and the loop
-            texts, keys = await to_its_end(asyncio.to_thread(self._texts_and_keys, places))
+            texts, keys = await in_thread(self._texts_and_keys, places)
         embedded = await self._embedder.embed_documents(texts)
         self._calls += embedded.calls
         if len(embedded.failed) < len(texts):
@@ -299,7 +298,7 @@ class _Embedding:
         try:
             while self._replies:
                 replies, self._replies = self._replies, []
-                kept = await asyncio.to_thread(self._store, replies)
+                kept = await in_thread(self._store, replies)
                 self._unkept -= len(replies)
                 self._embedded += kept
                 self._moved.set()
@@ -333,15 +332,3 @@ class _Embedding:
             rows[place] = rows[first]
             if first in self._failed:
                 self._failed[place] = self._failed[first]
-
-
-async def to_its_end(work: Awaitable[T]) -> T:
-    """Awaits a thread; a cancelled caller goes on only when the thread is done with its files."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # seen, so that asyncio does not complain of it
-        raise

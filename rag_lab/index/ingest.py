@@ -13,13 +13,12 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from rag_lab.corpora.analysis import Analyzer
@@ -29,8 +28,8 @@ from rag_lab.gateway.cache import VectorCache
 from rag_lab.index.embed import NodeVectors, embed_nodes
 from rag_lab.index.failed import FailedTexts
 from rag_lab.index.fitting import Fitting, to_disk
-from rag_lab.index.keyword import KeywordIndex, index_tokens
-from rag_lab.index.nodes import NodeStore
+from rag_lab.index.keyword import KeywordIndex, Words, index_tokens
+from rag_lab.index.nodes import Node, NodeStore
 from rag_lab.index.proof import prove
 from rag_lab.index.reading import Reading
 from rag_lab.index.report import FailedNode, IngestReport, Progress
@@ -42,6 +41,7 @@ from rag_lab.index.snapshot import (
     write_manifest,
     write_pointer,
 )
+from rag_lab.index.threads import in_thread, side_by_side
 from rag_lab.index.vectors import FaissVectors
 from rag_lab.models import Embedder, Models
 from rag_lab.settings import IndexSettings, Settings, load_settings
@@ -52,6 +52,7 @@ T = TypeVar("T")
 CACHE_FILE = "vectors.sqlite"
 FAILED_FILE = "failed_texts.json"
 _LOCK_POLL_S = 0.1
+_MOMENT_S = 0.001
 
 
 def _ignore(progress: Progress) -> None:
@@ -90,7 +91,7 @@ async def ingest(
     options = _Options(strict, refit, retry_failed)
     run = _Ingestion(corpus, models or Models(), chosen, options, progress)
     if dry_run:
-        return await asyncio.to_thread(run.dry)
+        return await in_thread(run.dry)
     chosen.paths.made_cache_folder()
     run.home.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.home.lock_file)
@@ -147,13 +148,13 @@ class _Ingestion:
         self.notes: list[str] = []
 
     async def make(self) -> IngestReport:
-        embedder = await asyncio.to_thread(self._ready_embedder)
+        embedder = await in_thread(self._ready_embedder)
         if embedder is not None:
-            unchanged = await asyncio.to_thread(self._unchanged, embedder)
+            unchanged = await in_thread(self._unchanged, embedder)
             if unchanged is not None:
                 return unchanged
         staging = self.home.folder / f".building-{os.getpid()}"
-        await asyncio.to_thread(self._make_room, staging)
+        await in_thread(self._make_room, staging)
         try:
             return await self._build(staging, embedder)
         finally:
@@ -171,42 +172,44 @@ class _Ingestion:
         staging.mkdir()
 
     async def _build(self, staging: Path, embedder: Embedder | None) -> IngestReport:
-        await self._timed("read", asyncio.to_thread(self.reading.spool, staging))
-        with closing(await asyncio.to_thread(NodeStore, staging)) as nodes:
-            return await self._build_from(staging, nodes, embedder)
+        cache, _ = await side_by_side(
+            in_thread(VectorCache, self.cache_folder / CACHE_FILE),
+            self._timed("read", in_thread(self.reading.spool, staging)),
+        )
+        try:
+            with closing(await in_thread(NodeStore, staging)) as nodes:
+                return await self._build_from(staging, nodes, cache, embedder)
+        finally:
+            await in_thread(cache.close)
 
     async def _build_from(
-        self, staging: Path, nodes: NodeStore, embedder: Embedder | None
+        self, staging: Path, nodes: NodeStore, cache: VectorCache, embedder: Embedder | None
     ) -> IngestReport:
         if self.models.embedder is None:
             fitting = Fitting(nodes, self.analyzer, self.settings, self.home)
             embedder = await self._timed(
-                "fit", asyncio.to_thread(fitting.run, embedder, self.notes, self.progress)
+                "fit", in_thread(fitting.run, embedder, self.notes, self.progress)
             )
         assert embedder is not None  # either configured or just fitted
-        unchanged = await asyncio.to_thread(self._unchanged, embedder)
+        unchanged = await in_thread(self._unchanged, embedder)
         if unchanged is not None:  # a refit came to the same fit
             return unchanged
-        cache = await asyncio.to_thread(VectorCache, self.cache_folder / CACHE_FILE)
-        try:
-            under_way = asyncio.Event()
-            vectors, keyword = await self._timed(
-                "embed",
-                side_by_side(
-                    self._embed(staging, nodes, embedder, cache, under_way),
-                    self._index_words(staging, nodes, under_way),
-                ),
-            )
-            report, _ = await self._timed(
-                "index",
-                side_by_side(
-                    self._index(staging, nodes, vectors, keyword, embedder),
-                    self._close(cache),
-                ),
-            )
-        finally:
-            await self._close(cache)
-        await to_its_end(asyncio.to_thread(self._publish, staging, embedder))
+        under_way = asyncio.Event()
+        vectors, keyword = await self._timed(
+            "embed",
+            side_by_side(
+                self._embed(staging, nodes, cache, embedder, under_way),
+                self._index_words(staging, nodes, under_way),
+            ),
+        )
+        report, _ = await self._timed(
+            "index",
+            side_by_side(
+                self._index(staging, nodes, vectors, keyword, embedder),
+                in_thread(cache.close),  # which takes as long as building the index
+            ),
+        )
+        return await in_thread(self._publish, staging, embedder, report)
 
     def dry(self) -> IngestReport:
         """Counts only."""
@@ -217,36 +220,65 @@ class _Ingestion:
             cache = closed_after.enter_context(VectorCache(file)) if file.exists() else None
             return self.reading.count_only(embedder, cache, failed)
 
-    async def _embed(self, staging: Path, nodes: NodeStore, embedder: Embedder) -> NodeVectors:
-        failed_texts = await asyncio.to_thread(FailedTexts, self.home.folder / FAILED_FILE)
+    async def _embed(
+        self,
+        staging: Path,
+        nodes: NodeStore,
+        cache: VectorCache,
+        embedder: Embedder,
+        under_way: asyncio.Event,
+    ) -> NodeVectors:
+        failed_texts = await in_thread(FailedTexts, self.home.folder / FAILED_FILE)
         if self.options.retry_failed:
-            await asyncio.to_thread(failed_texts.forget)
-        cache = await asyncio.to_thread(VectorCache, self.cache_folder / CACHE_FILE)
+            await in_thread(failed_texts.forget)
+        file = staging / "vectors.npy"
         try:
             return await embed_nodes(
-                nodes, embedder, cache, staging / "vectors.npy", failed_texts, self.progress
+                nodes, embedder, cache, file, failed_texts, self.progress, under_way
             )
         finally:
-            await asyncio.to_thread(cache.close)
             if cache.set_aside:
                 self.notes.append(
                     f"the vector cache was damaged; it was set aside as {cache.set_aside.name}."
                 )
 
-    def _index(
-        self, staging: Path, nodes: NodeStore, vectors: NodeVectors, embedder: Embedder
+    async def _index_words(
+        self, staging: Path, nodes: NodeStore, under_way: asyncio.Event
+    ) -> KeywordIndex:
+        await under_way.wait()
+        words, rest = Words(), iter(nodes)
+        while await in_thread(self._analyse_some, rest, words):
+            pass
+        settings = self.settings
+        keyword = await in_thread(KeywordIndex.of, words, k1=settings.bm25_k1, b=settings.bm25_b)
+        await in_thread(keyword.save, staging / "keyword")
+        return keyword
+
+    def _analyse_some(self, nodes: Iterator[Node], words: Words) -> bool:
+        """Takes nodes for a moment, then lets others have the interpreter; whether any are left."""
+        until = time.monotonic() + _MOMENT_S
+        for node in nodes:
+            words.add(index_tokens(self.analyzer, node, self.settings.header_weight))
+            if time.monotonic() > until:
+                return True
+        return False
+
+    async def _index(
+        self,
+        staging: Path,
+        nodes: NodeStore,
+        vectors: NodeVectors,
+        keyword: KeywordIndex,
+        embedder: Embedder,
     ) -> IngestReport:
-        """Builds both indexes from the spool and proves them."""
+        """Builds the index of the vectors, and proves both."""
         self.progress(Progress("index", 0, 2))
-        keyword = KeywordIndex.build(
-            (index_tokens(self.analyzer, node, self.settings.header_weight) for node in nodes),
-            k1=self.settings.bm25_k1,
-            b=self.settings.bm25_b,
-        )
-        keyword.save(staging / "keyword")
+        built = await in_thread(FaissVectors.build, vectors.rows, self.settings)
         self.progress(Progress("index", 1, 2))
-        built = FaissVectors.build(vectors.rows, self.settings)
-        built.save(staging / "vectors.faiss")
+        problems, _ = await side_by_side(
+            in_thread(prove, vectors.rows, vectors.failed, built, keyword),
+            in_thread(built.save, staging / "vectors.faiss"),
+        )
         failed = tuple(
             FailedNode(nodes[place].id, reason) for place, reason in sorted(vectors.failed.items())
         )
@@ -263,12 +295,15 @@ class _Ingestion:
             from_cache=len(nodes) - vectors.embedded - len(failed),
             calls=vectors.calls,
             notes=tuple(self.notes),
-            problems=prove(vectors.rows, vectors.failed, built, keyword),
+            problems=problems,
             failed=failed,
             rejected=tuple(self.reading.rejected),
         )
         (staging / "vectors.npy").unlink()
-        write_manifest(staging, self._manifest(report))
+        await side_by_side(
+            in_thread(write_manifest, staging, self._manifest(report)),
+            in_thread(to_disk, staging),  # what is large; the manifest follows
+        )
         self.progress(Progress("index", 2, 2))
         return report
 

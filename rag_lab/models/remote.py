@@ -8,7 +8,7 @@ from llama_index.embeddings.openai import OpenAIEmbedding
 from llama_index.llms.openai import OpenAI
 
 from rag_lab.errors import ModelConfigError
-from rag_lab.gateway.call import OPENAI
+from rag_lab.gateway.call import NO_KEY, OPENAI
 from rag_lab.gateway.llama import GatewayEmbedding, GatewayLLM
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from rag_lab.gateway.gateway import Gateway
     from rag_lab.settings import EmbedSettings, LLMSettings
-
-_NO_KEY = "no-key"  # the client insists on one; local servers ignore it
 
 
 def build_embedder(settings: EmbedSettings, gateway: Gateway) -> GatewayEmbedding:
@@ -62,4 +60,4 @@ def _key(given: SecretStr, base_url: str, stage: str) -> str:
             f"RAG_LAB_{stage}_MODEL is set, but neither RAG_LAB_{stage}_API_KEY nor "
             f"RAG_LAB_{stage}_BASE_URL. Set the key, or the address of a local server."
         )
-    return _NO_KEY
+    return NO_KEY

@@ -41,9 +41,6 @@ LIMITED = {
 }
 
 
-@pytest.mark.xfail(
-    strict=False, reason="what was sent before the first reply is not counted: see test_budget.py"
-)
 @pytest.mark.parametrize("limited", LIMITED.values(), ids=LIMITED.keys())
 async def test_limits_that_headers_tell_are_kept(
     use: Use,

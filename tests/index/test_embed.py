@@ -136,7 +136,7 @@ async def test_calls_under_way_follow_what_the_embedder_says(bench: Bench) -> No
     embedder = Scripted(items=2, concurrency=1, before_answer=change)
     await bench.embed(embedder)
     assert max(allowed[:10]) <= 3  # one and two spare
-    assert embedder.most_under_way == 11
+    assert 9 < embedder.most_under_way <= 11
     assert max(allowed[60:]) <= 3
     assert set(embedder.asked.values()) == {1}
 
