@@ -92,6 +92,12 @@ def _tell_answer(
     reason = f" — {answer.reason}" if answer.reason else ""
     note = f"({_KINDS[answer.kind]}{reason}; {answer.timing.total_s * 1000:.0f} ms)"
     typer.secho(note, dim=True)
+    for without in answer.degraded:
+        typer.secho(f"degraded: {without}", fg=typer.colors.YELLOW)
+    if answer.usage.calls:
+        took = answer.timing.stages_s.items()
+        stages = ", ".join(f"{name} {s * 1000:.0f} ms" for name, s in took if s >= 0.001)
+        typer.secho(f"used: {answer.usage}; {stages}", dim=True)
     if show_context:
         for number, passage in enumerate(answer.passages, 1):
             parts = " ".join(f"{name} {score:.3f}" for name, score in passage.scores.items())

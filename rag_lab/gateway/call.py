@@ -94,7 +94,7 @@ class CallSettings:
     connect_timeout_s: float = 10.0
     connections: int = 640
     keepalive_s: float = 30.0
-    thread_from_bytes: int = 1_000_000
+    thread_from_bytes: int = 64_000
 
     def __post_init__(self) -> None:
         for name in ("timeout_s", "connect_timeout_s", "connections"):

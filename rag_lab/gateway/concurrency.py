@@ -188,15 +188,23 @@ class Concurrency:
         if here.goodput > _FASTER * anchor.goodput:
             self._look_up(here)
             return
+        slow = here.goodput < 0.6 * anchor.goodput
+        sure = self._second_look(here) if slow else None
+        if slow and sure is None:
+            return  # one such round may be a pause of our own machine
+        self._first_look = None
         smooth = anchor.goodput + 0.3 * (here.goodput - anchor.goodput)
+        best = max(anchor, here, key=lambda level: level.goodput)
         self._anchor = Level(anchor.limit, smooth)
-        if here.goodput < 0.6 * anchor.goodput:  # the provider has become slower
-            self._queueing, self._anchor, self._left = True, here, 0
+        if sure is not None:  # the provider has become slower
+            self._queueing, self._anchor, best, self._left = True, sure, sure, 0
             self._patience.reset()
         self._left -= 1
         if self._left > 0:
             return
         if self._queueing and self._move("lowering", int(0.8 * here.limit), "is less enough?"):
+            # A disturbed round earns too little, never too much: nothing may be lost to the best.
+            self._anchor = best
             self._patience.remember(anchor.limit)
             return
         self._queueing = False

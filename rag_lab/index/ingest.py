@@ -172,15 +172,13 @@ class _Ingestion:
         staging.mkdir()
 
     async def _build(self, staging: Path, embedder: Embedder | None) -> IngestReport:
-        cache, _ = await side_by_side(
-            in_thread(VectorCache, self.cache_folder / CACHE_FILE),
-            self._timed("read", in_thread(self.reading.spool, staging)),
-        )
+        opened = asyncio.create_task(in_thread(VectorCache, self.cache_folder / CACHE_FILE))
         try:
+            await self._timed("read", in_thread(self.reading.spool, staging))
             with closing(await in_thread(NodeStore, staging)) as nodes:
-                return await self._build_from(staging, nodes, cache, embedder)
+                return await self._build_from(staging, nodes, await opened, embedder)
         finally:
-            await in_thread(cache.close)
+            await in_thread((await opened).close)
 
     async def _build_from(
         self, staging: Path, nodes: NodeStore, cache: VectorCache, embedder: Embedder | None

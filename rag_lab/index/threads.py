@@ -36,7 +36,8 @@ async def side_by_side(
     """
     tasks = asyncio.create_task(first), asyncio.create_task(second)
     try:
-        return await asyncio.gather(*tasks)
+        await asyncio.gather(*tasks)
+        return tasks[0].result(), tasks[1].result()
     except BaseException:
         for task in tasks:
             task.cancel()

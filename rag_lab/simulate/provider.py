@@ -117,6 +117,12 @@ class Provider:
         factor = 1.0 if latency.spread == "none" else latency.factor(uniform(key, "latency"))
         return Plan(key, factor, faults, self.limits.headers(now_s))
 
+    def latency_factors(self, calls: int) -> list[float]:
+        """The factors of the first embedding calls, where luck hangs on their number."""
+        latency = self.settings.latency
+        luck = (self._luck(b"", number) for number in range(calls))
+        return [latency.factor(uniform(key, "latency")) for key in luck]
+
     def service_s(self, call: Call, plan: Plan) -> float:
         """Modelled seconds that a call takes once it is being served."""
         if slow := plan.has("slow"):
@@ -154,6 +160,9 @@ class Provider:
             content = _digest(joined.encode("utf-8", "surrogatepass"))
         repeat = self._seen[content]
         self._seen[content] += 1
+        return self._luck(content, repeat)
+
+    def _luck(self, content: bytes, repeat: int) -> bytes:
         return _digest(self._seed + content + repeat.to_bytes(8, "little"))
 
     def _strike(self, call: Call, key: bytes, now_s: float, in_flight: int) -> tuple[Fault, ...]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
 import numpy as np
 import pytest
+from openai import AsyncOpenAI
 
-from rag_lab.evaluation.speed.ideal import ideal_calls_s, ideal_embedding, makespan_s
-from rag_lab.simulate import Latency, SimulatorSettings
+from rag_lab.evaluation.speed.ideal import (
+    ideal_calls_s,
+    ideal_embedding,
+    ideal_of_run_s,
+    makespan_s,
+)
+from rag_lab.simulate import Latency, SimulatorSettings, simulated
 
 
 def provider(**values: Any) -> SimulatorSettings:
@@ -79,3 +86,29 @@ def test_modelled_time_is_scaled() -> None:
     slow = provider(latency={"base_ms": 22_500}, time_scale=0.02)
     assert ideal_embedding(slow, [100] * 500).expected_s == pytest.approx(0.45)
     assert not math.isinf(ideal_embedding(slow, [100]).mean_s)
+
+
+async def test_the_ideal_of_a_run_has_the_luck_that_its_calls_had() -> None:
+    settings = SimulatorSettings.of(
+        {
+            "latency": {"base_ms": 40, "spread": "lognormal", "sigma": 0.8},
+            "capacity": 4,
+            "draw_by": "ordinal",
+            "seed": 11,
+        }
+    )
+    ideal_s = ideal_of_run_s(settings, [25] * 40, 4)
+    async with (
+        simulated(settings) as provider,
+        AsyncOpenAI(base_url=provider.base_url, api_key="none") as client,
+    ):
+        await asyncio.gather(
+            *(client.embeddings.create(model="simulated", input=["x"] * 10) for _ in range(4))
+        )
+        times = (await provider.stats(times=True)).times
+    assert times is not None
+    slowest_s = max(float(call.ended_s or 0) - float(call.started_s or 0) for call in times)
+    assert ideal_s <= slowest_s
+    assert ideal_of_run_s(settings.changed(seed=12), [25] * 40, 4) != ideal_s
+    unlimited = settings.changed(capacity=None, latency={"spread": "none"})
+    assert ideal_of_run_s(unlimited, [25] * 40, 4) == pytest.approx(0.04)

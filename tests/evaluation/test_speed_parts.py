@@ -101,12 +101,13 @@ def test_of_an_http_error_the_status_is_told() -> None:
 
 def run_of(wall_s: float, failure: str = "", **more: object) -> dict[str, object]:
     fields = ("calls", "throttled", "texts_sent", "tokens", "right", "lag_p99_ms", "lag_max_ms")
-    return {"wall_s": wall_s, "failure": failure, "cpu_s": 1.0, **dict.fromkeys(fields, 2), **more}
+    told = {"wall_s": wall_s, "failure": failure, "cpu_s": 1.0, "ideal_s": 0.5}
+    return {**told, **dict.fromkeys(fields, 2), **more}
 
 
 def test_a_row_is_the_median_of_what_succeeded_and_says_what_failed() -> None:
     runs = [run_of(1.0), run_of(4.0), run_of(2.0), run_of(99.0, failure="HTTP 429")]
-    row = summary("x", runs, expected_s=0.5, mean_s=0.25)
+    row = summary("x", runs, mean_s=0.25)
     assert (row["wall_s"], row["range"], row["to_ideal"], row["to_mean_bound"]) == (
         2.0,
         "1.00–4.00",
@@ -114,13 +115,13 @@ def test_a_row_is_the_median_of_what_succeeded_and_says_what_failed() -> None:
         8.0,
     )
     assert row["failure"] == "1 of 4: HTTP 429"
-    assert summary("x", runs[3:], 0.5, 0.25)["to_ideal"] is None
+    assert summary("x", runs[3:], 0.25)["to_ideal"] is None
 
 
 def test_a_disturbed_run_is_compared_with_its_own_undisturbed_one() -> None:
     runs = [run_of(2.0, undisturbed_s=1.0), run_of(9.0, undisturbed_s=3.0)]
-    assert summary("x", runs, 1, 1)["to_undisturbed"] == 2.5
-    alone = summary("x", [run_of(2.0, undisturbed_s=None)], 1, 1)
+    assert summary("x", runs, 1)["to_undisturbed"] == 2.5
+    alone = summary("x", [run_of(2.0, undisturbed_s=None)], 1)
     assert alone["to_undisturbed"] is None
 
 

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rag_lab.errors import ModelError
-from rag_lab.gateway.cache import AnswerCache, VectorCache, answer_key, cache_key
+from rag_lab.gateway.cache import AnswerCache, VectorCache, answer_key, cache_key, cache_keys
 
 KEY = cache_key("m", 3, "document", "Umi")
 OTHER = cache_key("m", 3, "document", "Yama")
@@ -233,6 +233,13 @@ def test_answers_are_kept_by_what_was_asked_and_their_number(path: Path) -> None
         answer_key("m", messages, options, 1),
     }
     assert len(others) == 5
+
+
+def test_keys_of_many_texts_are_those_of_each() -> None:
+    texts = ["Umi", "", "Umi", "half \ud800"]
+    assert cache_keys("m", 3, "document", texts) == [
+        cache_key("m", 3, "document", text) for text in texts
+    ]
 
 
 def test_another_model_dimension_kind_or_text_is_another_key() -> None:

@@ -386,6 +386,18 @@ def test_timeouts_at_the_old_limit_too_were_not_the_steps_fault() -> None:
     assert backlog.core.limit > 16  # where 50 s of rest would have been due
 
 
+def test_a_provider_that_has_become_faster_is_tried_with_twice_as_many() -> None:
+    backlog = Backlog()
+    core = backlog.core
+    while core.phase != "steady":
+        backlog.play("ok", core.limit / 16, 1.0)  # 16 a second, however many at once
+    backlog.play("ok", core.limit / 16, 4.0)
+    known = core.limit
+    backlog.play("ok", known / 64, 2.0)
+    assert core.limit >= 2 * known
+    assert "the provider has become faster" in [change.reason for change in core.history]
+
+
 def test_failures_stop_growth_and_never_cut() -> None:
     core = Concurrency(LimiterSettings(), lambda: 0.0)
     for _ in range(10):

@@ -132,6 +132,9 @@ async def test_calls_under_way_follow_what_the_embedder_says(bench: Bench) -> No
         embedder.concurrency = 9 if 10 <= calls < 40 else 1
         allowed.append(embedder.under_way)
         await asyncio.sleep(0.002)
+        async with asyncio.timeout(10):  # until as many are under way as may be
+            while embedder.concurrency == 9 and embedder.most_under_way <= 9:
+                await asyncio.sleep(0.002)
 
     embedder = Scripted(items=2, concurrency=1, before_answer=change)
     await bench.embed(embedder)

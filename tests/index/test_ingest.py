@@ -7,7 +7,9 @@ import gc
 import json
 import subprocess
 import sys
+import threading
 import warnings
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -15,8 +17,9 @@ import pytest
 
 from provider import Provider
 from rag_lab.corpora import Corpus, add_corpus, load_corpus
-from rag_lab.errors import CorpusError, ModelError, RecordError
+from rag_lab.errors import CorpusError, IndexStateError, ModelError, RecordError
 from rag_lab.index import Progress, ingest, open_index
+from rag_lab.index.keyword import KeywordIndex
 from rag_lab.index.report import IngestReport
 from rag_lab.models import Models, build_models
 from rag_lab.records import Usage
@@ -205,6 +208,41 @@ async def test_a_failure_keeps_what_was_paid_for(remote: Provider) -> None:
     report = await run(corpus_of(rows))
     assert report.complete
     assert sum((remote.texts - asked).values()) == report.embedded == 2
+
+
+async def test_the_keyword_index_is_made_while_the_provider_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    saved, save = threading.Event(), KeywordIndex.save
+
+    def save_and_tell(index: KeywordIndex, folder: Path) -> None:
+        save(index, folder)
+        saved.set()
+
+    async def answer_once_it_is_there(texts: Sequence[str]) -> None:
+        assert await asyncio.to_thread(saved.wait, 30)
+
+    monkeypatch.setattr(KeywordIndex, "save", save_and_tell)
+    report = await ingest(food(), Models(Scripted(before_answer=answer_once_it_is_there)))
+    assert report.complete
+
+
+async def test_a_keyword_index_that_cannot_be_kept_ends_the_ingestion(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(index: KeywordIndex, folder: Path) -> None:
+        raise OSError("no space left on device")
+
+    async def never(texts: Sequence[str]) -> None:
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KeywordIndex, "save", fail)
+        with pytest.raises(OSError, match="no space left"):
+            await ingest(food(), Models(Scripted(before_answer=never)))
+    with pytest.raises(IndexStateError):
+        open_index(food(), Models(Scripted()))
+    assert (await ingest(food(), Models(Scripted()))).complete
 
 
 DURIAN = "Durian\nThe durian is a spiny fruit with a smell that fills whole markets."

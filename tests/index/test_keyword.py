@@ -6,9 +6,10 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import bm25s
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rag_lab.corpora.analysis import Analyzer
@@ -51,6 +52,26 @@ def test_one_score_worked_out_in_full(index: KeywordIndex) -> None:
 def test_scores_are_the_formula(index: KeywordIndex, query: list[str]) -> None:
     by_hand = [bm25(document, query, DOCUMENTS) for document in DOCUMENTS]
     assert index.scores(query).tolist() == pytest.approx(by_hand, rel=1e-5)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from("abcdefg"), max_size=9), max_size=9),
+    st.floats(0.1, 3),
+    st.floats(0, 1),
+)
+def test_weights_are_those_of_bm25s_to_the_bit(
+    documents: list[list[str]], k1: float, b: float
+) -> None:
+    assume(any(documents))
+    theirs = bm25s.BM25(method="lucene", k1=k1, b=b)
+    ours = KeywordIndex.build(documents, k1=k1, b=b)
+    numbers = {token: ours._vocabulary[token] for tokens in documents for token in tokens}
+    ids = [[numbers[token] for token in tokens] for tokens in documents]
+    theirs.index((ids, numbers), create_empty_token=False, show_progress=False)
+    for name in ("data", "indices", "indptr"):
+        array = ours._engine.scores[name]
+        assert array.dtype == theirs.scores[name].dtype
+        np.testing.assert_array_equal(array, theirs.scores[name])
 
 
 def test_search_is_best_first_and_only_what_matches(index: KeywordIndex) -> None:

@@ -111,6 +111,8 @@ async def test_a_store_reads_any_node_from_disk() -> None:
     assert index.nodes[3] == nodes[3]
     assert index.nodes[0] == nodes[0]
     assert list(index.nodes) == nodes
+    for places in ([], [2], [0, 1], [0, 2, 3, 5], range(len(nodes))):
+        assert list(index.nodes.read(places)) == [nodes[place] for place in places]
     assert list(index.nodes.ids) == [node.id for node in nodes]
     assert list(index.nodes.document_ids) == [node.document_id for node in nodes]
     index.close()

@@ -184,7 +184,7 @@ async def test_statistics(use: Use, client: Client) -> None:
         assert call.started_s is not None
         assert call.ended_s is not None
         assert call.ended_s - call.started_s >= 0.049  # modelled: 5 ms in real time
-    assert stats.times[0].arrived_s == pytest.approx(0, abs=1e-3)
+    assert 0 <= stats.times[0].arrived_s < 0.05
     assert stats.first_call_at is not None
     assert (await provider.stats()).text_counts is None
     assert "3 calls (200: 2, 404: 1), 3 texts" in str(stats)

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from rag_lab.simulate import Latency, SimulatorSettings
+from rag_lab.simulate.provider import Provider
 
 DRAWS = 2_000
 _MOST_BATCHES = 128
@@ -18,7 +19,8 @@ _MOST_BATCHES = 128
 FORMULA: Final = (
     "ideal: min over k of the mean of max(slot ends) of k equal batches on the provider's slots, "
     f"{DRAWS:,} draws of its latency model; with rate limits at least (need − full bucket) ÷ rate "
-    "+ one mean call. No cost of the client's own, no hedging. "
+    "+ one mean call. No cost of the client's own, no hedging. ÷ ideal: by the same k batches with "
+    "the luck of that very run, median over the runs. "
     "mean bound: waves × mean call, as if every call took its mean."
 )
 
@@ -62,6 +64,21 @@ def ideal_embedding(settings: SimulatorSettings, tokens: Sequence[int], seed: in
             best = Ideal(expected_s, mean_s, batches)
     scale = settings.time_scale
     return Ideal(best.expected_s * scale, best.mean_s * scale, best.batches)
+
+
+def ideal_of_run_s(settings: SimulatorSettings, tokens: Sequence[int], batches: int) -> float:
+    """The least wall, in real seconds, of so many equal batches with the run's own luck.
+
+    For providers that draw by the number of a call: call n takes as long whoever makes it.
+    """
+    sizes = _equal_sizes(len(tokens), batches)
+    calls = [settings.latency.typical_s(n, n * sum(tokens) // len(tokens)) for n in sizes]
+    drawn = np.array([calls]) * Provider(settings).latency_factors(batches)
+    wall_s = makespan_s(drawn, settings.capacity or batches)
+    least_s = settings.least_s(batches, sum(tokens))
+    if least_s > 0:
+        wall_s = max(wall_s, least_s + settings.latency.mean_s(sizes[0], sum(tokens) // batches))
+    return wall_s * settings.time_scale
 
 
 def ideal_calls_s(latency: Latency, calls: int, slots: int | None, seed: int = 0) -> float:
