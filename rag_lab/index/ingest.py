@@ -53,6 +53,8 @@ CACHE_FILE = "vectors.sqlite"
 FAILED_FILE = "failed_texts.json"
 _LOCK_POLL_S = 0.1
 _MOMENT_S = 0.001
+_HEAD_START_S = 0.05
+"""For the first requests: while they are encoded and sent, nothing else should want the CPU."""
 
 
 def _ignore(progress: Progress) -> None:
@@ -244,6 +246,7 @@ class _Ingestion:
         self, staging: Path, nodes: NodeStore, under_way: asyncio.Event
     ) -> KeywordIndex:
         await under_way.wait()
+        await asyncio.sleep(_HEAD_START_S)
         words, rest = Words(), iter(nodes)
         while await in_thread(self._analyse_some, rest, words):
             pass
