@@ -13,7 +13,7 @@ from rag_lab.records import Answer, Passage
 from rag_lab.telemetry import degrade
 
 if TYPE_CHECKING:
-    from llama_index.core.llms import LLM
+    from llama_index.core.llms import LLM, ChatMessage
     from llama_index.core.schema import NodeWithScore
 
     from rag_lab.index.snapshot import LabIndex
@@ -214,11 +214,11 @@ class GeneratedAnswerer:
             return refusal(question, passages, self._language, "nothing was retrieved")
         messages, shown = messages_for(question, passages, self._language, self._llm.metadata)
         try:
-            response = await self._llm.achat(messages)
+            written = await self._written(messages)
         except ProviderError as error:
             degrade(f"quoted, not written: {str(error).partition('. ')[0]}")
             return await self._fallback.answer(question, nodes, passages)
-        reply = read_reply(response.message.content or "", shown)
+        reply = read_reply(written, shown)
         if not reply.text:
             degrade("quoted, not written: the model's answer was empty")
             return await self._fallback.answer(question, nodes, passages)
@@ -228,6 +228,13 @@ class GeneratedAnswerer:
             return refusal(question, used, self._language, reason)
         cited = tuple(dict.fromkeys(used[number - 1].document_id for number in reply.cited))
         return Answer(question, reply.text, "generated", used, cited)
+
+    async def _written(self, messages: Sequence[ChatMessage]) -> str:
+        from rag_lab.gateway.llama import GatewayLLM
+
+        if isinstance(self._llm, GatewayLLM):
+            return await self._llm.write(messages)
+        return (await self._llm.achat(messages)).message.content or ""
 
 
 def refusal(question: str, passages: tuple[Passage, ...], language: str, reason: str) -> Answer:
