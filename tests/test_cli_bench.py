@@ -8,7 +8,7 @@ import pytest
 
 from command import Run
 from rag_lab.evaluation.quality import Bar
-from rag_lab.evaluation.speed import ingest, questions, users
+from rag_lab.evaluation.speed import ingest, limiter, outage, questions, users
 from rag_lab.evaluation.speed.table import Column, Report, Table
 
 BENCHES = {
@@ -16,6 +16,8 @@ BENCHES = {
     "questions": (questions, "bench_questions"),
     "parts": (questions, "bench_parts"),
     "users": (users, "bench_users"),
+    "outage": (outage, "bench_outage"),
+    "limiter": (limiter, "bench_limiter"),
 }
 
 
