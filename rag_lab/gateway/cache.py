@@ -23,6 +23,8 @@ import stamina
 
 from rag_lab.errors import ModelError
 
+VECTORS_FILE = "vectors.sqlite"
+ANSWERS_FILE = "answers.sqlite"
 InputKind = Literal["document", "query"]
 _LOOKUP = 500
 _PATIENCE_S = 60.0

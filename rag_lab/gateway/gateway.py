@@ -24,7 +24,15 @@ import numpy as np
 
 from rag_lab.errors import ModelError, ProviderError
 from rag_lab.gateway.batch import Batcher
-from rag_lab.gateway.cache import AnswerCache, InputKind, VectorCache, answer_key, cache_key
+from rag_lab.gateway.cache import (
+    ANSWERS_FILE,
+    VECTORS_FILE,
+    AnswerCache,
+    InputKind,
+    VectorCache,
+    answer_key,
+    cache_key,
+)
 from rag_lab.gateway.call import CallSettings, Endpoint
 from rag_lab.gateway.chat import ChatModel, Message
 from rag_lab.gateway.embedded import Embedded
@@ -39,10 +47,8 @@ from rag_lab.gateway.waiters import Priority
 from rag_lab.records import Usage
 from rag_lab.settings import GatewaySettings
 from rag_lab.telemetry import Health, LoopLag, health_of
-from rag_lab.telemetry.trace import Trace, current_trace, spend
+from rag_lab.telemetry.trace import Trace, ride, spend
 
-VECTORS_FILE = "vectors.sqlite"
-ANSWERS_FILE = "answers.sqlite"
 _LOOKUPS = 500
 
 C = TypeVar("C", VectorCache, AnswerCache)
@@ -139,9 +145,7 @@ class Gateway:
             return ridden
 
         ridden = await self._queries.run(key, ask)
-        trace = current_trace()
-        if trace is not None:
-            trace.ride(ridden.trace, 1 / ridden.company)
+        ride(ridden.trace, 1 / ridden.company)
         return ridden.vector
 
     async def embed_batch(self, model: EmbeddingModel, texts: Sequence[str]) -> Embedded:
@@ -253,7 +257,7 @@ class Gateway:
             try:
                 return await model.answer(messages, chosen, trace)
             finally:
-                _ride_alone(trace)
+                ride(trace)
         key = answer_key(model.endpoint.identity, messages, chosen, repeat)
         known = await asyncio.to_thread(self._answers.call, AnswerCache.get, key)
         if known is not None:
@@ -268,7 +272,7 @@ class Gateway:
             return reply, trace
 
         reply, trace = await self._chats.run(key, ask)
-        _ride_alone(trace)
+        ride(trace)
         return reply
 
     async def aclose(self) -> None:
@@ -361,9 +365,3 @@ class _OnFirstUse(Generic[C]):
             if self._closed_with_us is not None:
                 self._closed_with_us()
             self._cache = self._closed_with_us = None
-
-
-def _ride_alone(shared: Trace) -> None:
-    trace = current_trace()
-    if trace is not None:
-        trace.ride(shared, 1.0)

@@ -17,7 +17,7 @@ import numpy as np
 
 from rag_lab.errors import ModelError
 from rag_lab.gateway import Embedded
-from rag_lab.gateway.cache import VectorCache, cache_keys
+from rag_lab.gateway.cache import VECTORS_FILE, VectorCache, cache_keys
 from rag_lab.index.backlog import Backlog, Sizes
 from rag_lab.index.failed import FailedTexts
 from rag_lab.index.nodes import NodeStore
@@ -106,7 +106,7 @@ class _Rows:
             raise ModelError(
                 f"{self._model} gave vectors of {' and '.join(map(str, lengths))} dimensions: it "
                 "is not the model that earlier vectors are from. Give it another name, or delete "
-                "vectors.sqlite in the cache folder."
+                f"{VECTORS_FILE} in the cache folder."
             )
         return self._made
 

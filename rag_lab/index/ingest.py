@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from rag_lab.corpora.analysis import Analyzer
 from rag_lab.corpora.base import Corpus, ReadCount
 from rag_lab.errors import RecordError, Rejection
-from rag_lab.gateway.cache import VectorCache
+from rag_lab.gateway.cache import VECTORS_FILE, VectorCache
 from rag_lab.index.embed import NodeVectors, embed_nodes
 from rag_lab.index.failed import FailedTexts
 from rag_lab.index.fitting import Fitting, to_disk
@@ -49,7 +49,6 @@ from rag_lab.telemetry import tracing
 
 T = TypeVar("T")
 
-CACHE_FILE = "vectors.sqlite"
 FAILED_FILE = "failed_texts.json"
 _LOCK_POLL_S = 0.1
 _MOMENT_S = 0.001
@@ -174,7 +173,7 @@ class _Ingestion:
         staging.mkdir()
 
     async def _build(self, staging: Path, embedder: Embedder | None) -> IngestReport:
-        opened = asyncio.create_task(in_thread(VectorCache, self.cache_folder / CACHE_FILE))
+        opened = asyncio.create_task(in_thread(VectorCache, self.cache_folder / VECTORS_FILE))
         try:
             await self._timed("read", in_thread(self.reading.spool, staging))
             with closing(await in_thread(NodeStore, staging)) as nodes:
@@ -214,7 +213,7 @@ class _Ingestion:
     def dry(self) -> IngestReport:
         """Counts only."""
         embedder = self.models.embedder or self.home.current_fit(self.settings)
-        file = self.cache_folder / CACHE_FILE
+        file = self.cache_folder / VECTORS_FILE
         failed = None if self.options.retry_failed else FailedTexts(self.home.folder / FAILED_FILE)
         with ExitStack() as closed_after:
             cache = closed_after.enter_context(VectorCache(file)) if file.exists() else None

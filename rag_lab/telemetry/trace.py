@@ -129,3 +129,10 @@ def degrade(reason: str) -> None:
     trace = _current.get()
     if trace is not None:
         trace.degrade(reason)
+
+
+def ride(shared: Trace, part: float = 1.0) -> None:
+    """Counts a part of shared work for the current request, if there is one."""
+    trace = _current.get()
+    if trace is not None:
+        trace.ride(shared, part)

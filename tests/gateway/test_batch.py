@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rag_lab.errors import ModelError, SettingsError
 from rag_lab.gateway.batch import Batcher, BatchLimits
 from rag_lab.gateway.waiters import Priority
+from watched import run, settle
 
 BULK: Priority = "bulk"
 
@@ -67,26 +68,6 @@ class Provider:
             for number in range(len(self.ends)):
                 self.end(number, change)
             await settle()
-
-
-async def settle() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Runs to the end in a loop of its own; what the loop complains about is an error."""
-    complaints: list[dict[str, Any]] = []
-
-    async def watched() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: complaints.append(context))
-        await main()
-        await settle()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(watched())
-    assert complaints == []
 
 
 def submit_all(batcher: Batcher[Any, Any], items: Sequence[Any], **more: Any) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_lab.gateway.flight import SingleFlight
+from watched import run, settle
 
 
 class Work:
@@ -34,27 +34,6 @@ class Work:
                 raise
 
         return work
-
-
-async def settle() -> None:
-    for _ in range(6):
-        await asyncio.sleep(0)
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Runs to the end in a loop of its own; what the loop complains about is an error."""
-    complaints: list[dict[str, Any]] = []
-
-    async def watched() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: complaints.append(context))
-        await main()
-        await settle()
-        gc.collect(0)  # the young: what this run left behind
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(watched())
-    assert complaints == []
 
 
 def test_the_same_key_is_asked_once_and_all_get_the_result() -> None:

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from rag_lab.errors import ModelError, ProviderError
 from rag_lab.gateway.breaker import Breaker, BreakerSettings, ProviderFailingError
+from rag_lab.gateway.cache import VECTORS_FILE
 from rag_lab.gateway.call import Endpoint
-from rag_lab.gateway.gateway import VECTORS_FILE, Gateway
+from rag_lab.gateway.gateway import Gateway
 from rag_lab.gateway.plan import BatchLimits
 from rag_lab.settings import GatewaySettings, Price
 from rag_lab.simulate import SimulatedProvider, expected_vector

@@ -10,12 +10,14 @@ import selectors
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import watched
 from rag_lab.errors import ProviderError, SettingsError
 from rag_lab.gateway.call import EmbeddingCall, Endpoint
 from rag_lab.gateway.hedge import Hedger, HedgeSettings
@@ -51,26 +53,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def settle() -> None:
-    for _ in range(6):
-        await asyncio.sleep(0)
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Runs to the end in a loop of its own; what the loop complains about is an error."""
-    complaints: list[dict[str, Any]] = []
-
-    async def watched() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: complaints.append(context))
-        await main()
-        await settle()
-        gc.collect(0)  # the young: what this run left behind
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(watched())
-    assert complaints == []
+run = partial(watched.run, loop_factory=VirtualLoop)
 
 
 class Request:
