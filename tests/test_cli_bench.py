@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from command import Run
-from rag_lab.evaluation.quality import Bar
+from rag_lab.evaluation.quality.figures import Bar
 from rag_lab.evaluation.speed import ingest, limiter, outage, questions, users
 from rag_lab.evaluation.speed.table import Column, Report, Table
 

@@ -32,7 +32,8 @@ def bench_quality(
     as_json: JsonOption = False,
 ) -> None:
     """Measure retrieval on every question set that is there, each in both halves."""
-    from rag_lab.evaluation.quality import bench, losses, render
+    from rag_lab.evaluation.quality.bench import bench
+    from rag_lab.evaluation.quality.figures import losses, render
 
     accepted = json.loads(baseline.read_text(encoding="utf-8")) if baseline else None
     figures = run(bench(only or [], tell=say_nothing if as_json else say))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rag_lab.evaluation.quality import bench, losses
+from rag_lab.evaluation.quality.bench import bench
+from rag_lab.evaluation.quality.figures import losses
 
 ACCEPTED = Path(__file__).parents[2] / "eval" / "baselines" / "quality.json"
 

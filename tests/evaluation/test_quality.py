@@ -10,7 +10,9 @@ import pytest
 from rich.console import Console
 
 from rag_lab.errors import SettingsError
-from rag_lab.evaluation.quality import Bar, Figure, Figures, PlainBM25, bench, render
+from rag_lab.evaluation.quality.bench import bench
+from rag_lab.evaluation.quality.figures import Bar, Figure, Figures, render
+from rag_lab.evaluation.quality.indexes import PlainBM25
 from rag_lab.settings import PathSettings
 from small import files_of, food
 

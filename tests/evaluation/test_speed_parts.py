@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from rag_lab.errors import SettingsError
-from rag_lab.evaluation.quality import Bar
+from rag_lab.evaluation.quality.figures import Bar
 from rag_lab.evaluation.speed.corpus import made_up_corpus, made_up_questions, marker
 from rag_lab.evaluation.speed.ingest import PROMISES, chosen_systems, summary
 from rag_lab.evaluation.speed.measure import measured, rotated, texts_sent, why

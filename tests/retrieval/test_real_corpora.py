@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rag_lab.evaluation.quality import bench
+from rag_lab.evaluation.quality.bench import bench
 
 SKIPPED = "the corpus is not on this machine (set RAG_LAB_DATA)"
 

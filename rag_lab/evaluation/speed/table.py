@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rag_lab import __version__
-from rag_lab.evaluation.quality import Bar
+from rag_lab.evaluation.quality.figures import Bar
 
 if TYPE_CHECKING:
     from rich.console import Group
