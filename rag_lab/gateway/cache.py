@@ -68,14 +68,15 @@ class _Kept:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_PATIENCE_S, check_same_thread=False)
         try:
+            connection.execute("PRAGMA synchronous=OFF")  # an empty table can be made again
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")  # 'kept' must outlive a power cut too
             connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {self.table} "
                 f"(key BLOB PRIMARY KEY, {self.column} BLOB NOT NULL) WITHOUT ROWID"
             )
             connection.execute(f"SELECT key, {self.column} FROM {self.table} LIMIT 1").fetchone()
             connection.commit()
+            connection.execute("PRAGMA synchronous=FULL")  # 'kept' must outlive a power cut too
         except sqlite3.DatabaseError:
             connection.close()
             raise

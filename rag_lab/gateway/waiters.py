@@ -81,10 +81,10 @@ class WaitingLine:
 
     def first(self) -> Waiter | None:
         """Whose turn it is; the same waiter until it is served or leaves, or a better one joins."""
-        interactive, bulk = (self._first_of(name) for name in _PRIORITIES)
+        bulk = self._first_of("bulk")
         if bulk is not None and self._since_bulk >= BULK_SHARE - 1:
             return bulk
-        return interactive or bulk
+        return self._first_of("interactive") or bulk
 
     def serve(self, waiter: Waiter) -> None:
         """Takes the waiter out and ends its wait."""
@@ -96,7 +96,10 @@ class WaitingLine:
         line = self._lines[priority]
         while line and line[0].gone:
             line.popleft()
-        return next((waiter for waiter in line if not (waiter.gone or waiter.asleep)), None)
+        for waiter in line:
+            if not (waiter.gone or waiter.asleep):
+                return waiter
+        return None
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

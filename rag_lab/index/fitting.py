@@ -91,9 +91,10 @@ def _sample(hashes: np.ndarray, most: int) -> np.ndarray:
     return np.sort(np.argsort(hashes, kind="stable")[:most])
 
 
-def to_disk(folder: Path) -> None:
-    """Returns when every file in the folder would outlive a power cut."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+def to_disk(*paths: Path) -> None:
+    """Returns when these files, and every file in these folders, would outlive a power cut."""
+    for path in paths:
+        for file in path.rglob("*") if path.is_dir() else (path,):
+            if file.is_file():
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())

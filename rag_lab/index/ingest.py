@@ -252,7 +252,12 @@ class _Ingestion:
         settings = self.settings
         keyword = await in_thread(KeywordIndex.of, words, k1=settings.bm25_k1, b=settings.bm25_b)
         await in_thread(keyword.save, staging / "keyword")
+        await in_thread(self._settle, staging)
         return keyword
+
+    def _settle(self, staging: Path) -> None:
+        """What is finished goes to the disk while the provider is waited for, not at the end."""
+        to_disk(staging / "keyword", *staging.glob("nodes.*"))
 
     def _analyse_some(self, nodes: Iterator[Node], words: Words) -> bool:
         """Takes nodes for a moment, then lets others have the interpreter; whether any are left."""
@@ -302,7 +307,7 @@ class _Ingestion:
         (staging / "vectors.npy").unlink()
         await side_by_side(
             in_thread(write_manifest, staging, self._manifest(report)),
-            in_thread(to_disk, staging),  # what is large; the manifest follows
+            in_thread(to_disk, staging),
         )
         self.progress(Progress("index", 2, 2))
         return report
@@ -327,7 +332,7 @@ class _Ingestion:
         }
 
     def _publish(self, staging: Path, embedder: Embedder, report: IngestReport) -> IngestReport:
-        to_disk(staging)
+        to_disk(staging / MANIFEST)
         wanted = snapshot_id(self.corpus, self.settings, embedder)
         target = self.home.snapshot(wanted)
         if target.exists():  # it lacked vectors that were asked for again
