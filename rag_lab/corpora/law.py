@@ -168,7 +168,7 @@ def _documents(
 
 def _pasal_of_row(row: Mapping[str, Any]) -> list[Pasal]:
     text, number = clean_text(str(row["text"] or "")), str(row["pasal"])
-    section = "penjelasan" if row.get("section") == "explanation" else "pasal"
+    section = "penjelasan" if row.get("section") in ("explanation", "penjelasan") else "pasal"
     given = [(str(n), clean_text(str(t))) for n, t in row.get("ayat") or ()]
     record_id, doc = str(row["id"] or "").strip(), str(row["doc"] or "").strip()
     if not record_id or not doc:

@@ -64,7 +64,7 @@ READER_LANGUAGES = {
     "law-provisions": "id",
     "jsonl": "en",
 }
-READER_VERSION = 1
+READER_VERSION = 2
 """Raised when a reader makes other documents of the same file: indexes are then built anew."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")

@@ -14,6 +14,10 @@ import numpy as np
 from rag_lab.corpora.analysis import Analyzer
 from rag_lab.index.nodes import Node
 
+_GROUPS_EACH = 8
+_MEMBERS = 4
+"""The best k are sought among the groups' best where there are groups of this size for that."""
+
 
 class Words:
     """Token lists in order, as numbers: 4 bytes a token."""
@@ -147,7 +151,8 @@ def best(scores: np.ndarray, k: int) -> list[tuple[int, float]]:
     """The k highest positive scores as (position, score), highest first, ties by position."""
     if k <= 0:
         return []
-    positions = np.flatnonzero(scores > 0)
+    least = _reached(scores, k)
+    positions = np.flatnonzero(scores >= least if least > 0 else scores > 0)
     values = scores[positions]
     if len(values) > k:
         # Taking all that tie with the k-th before sorting keeps the cut stable.
@@ -155,6 +160,19 @@ def best(scores: np.ndarray, k: int) -> list[tuple[int, float]]:
         positions, values = positions[kept], values[kept]
     order = np.argsort(-values, kind="stable")[:k]
     return list(zip(positions[order].tolist(), values[order].tolist(), strict=True))
+
+
+def _reached(scores: np.ndarray, k: int) -> float:
+    """A score that at least k positions reach, found without looking at each twice; else 0.
+
+    The k-th highest of the maxima of groups: k groups each hold a score as high.
+    """
+    groups = _GROUPS_EACH * k
+    members = len(scores) // groups
+    if members < _MEMBERS:
+        return 0.0
+    maxima = scores[: members * groups].reshape(members, groups).max(axis=0)
+    return float(np.partition(maxima, -k)[-k])
 
 
 def _weighted(words: Words, k1: float, b: float) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Documents to nodes: the units that are searched.
 
 A short document is one node. A long one is split at its own seams (paragraphs, ayat). Definitions
-of a law become children of their article, which stays reachable through `document_id`.
+of a law become children of their article: they are searched, the article is returned (`whole`).
+Ayat are no children: as such they made the article of a question harder to find.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
 _BLOCK = 256
 """Nodes read at once when all are read."""
 
-NODES_VERSION = 2
+NODES_VERSION = 3
 """Raised when the same document gives other nodes or files: indexes are then built anew."""
 
 _NAME_KEYS = {"show": ("titles",), "pasal": ("law", "title")}
 """Metadata that people search by: counted `header_weight` times in keyword search."""
+
+_ASKED_FOR_AS = "definisi pengertian arti"
+"""What people call a definition: its own text does not say that it is one, so that the title of its
+law, which stands in every article, would outweigh the term."""
 
 _TOLD_TO_A_MODEL = ("title", "citation", "begin_year")
 """Metadata that a chat model is shown with a passage: its source, and nothing else."""
@@ -89,7 +94,7 @@ class Node:
             id_=self.id,
             text=self.text,
             metadata=dict(self.metadata),
-            excluded_llm_metadata_keys=[*hidden, "document_id", "scores"],
+            excluded_llm_metadata_keys=[*hidden, "document_id", "scores", "ranks"],
             relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=self.document_id)},
         )
 
@@ -109,7 +114,7 @@ def split_document(document: Document, max_chars: int) -> list[Node]:
     pieces = split_text(document.text, max_chars)
     nodes = [
         Node(
-            document.id_ if number == 0 else f"{document.id_}!piece-{number + 1}",
+            document.id_ if number == 0 else _piece_id(document.id_, number),
             document.id_,
             names,
             context,
@@ -121,6 +126,10 @@ def split_document(document: Document, max_chars: int) -> list[Node]:
     return nodes + _children(document, names, max_chars) if record == "pasal" else nodes
 
 
+def _piece_id(document_id: str, number: int) -> str:
+    return f"{document_id}!piece-{number + 1}"
+
+
 def _children(document: Document, names: tuple[str, ...], max_chars: int) -> list[Node]:
     about = {k: v for k, v in document.metadata.items() if k not in ("penjelasan", "ayat")}
     label = str(document.metadata.get("pasal_label", ""))
@@ -129,12 +138,12 @@ def _children(document: Document, names: tuple[str, ...], max_chars: int) -> lis
     for suffix, term, text in child_passages(document):
         seen[suffix] = seen.get(suffix, 0) + 1
         unique = suffix if seen[suffix] == 1 else f"{suffix}.{seen[suffix]}"
-        called = (*names, term) if term else names
+        called, context = ((*names, term), f"{label} {_ASKED_FOR_AS}") if term else (names, label)
         for number, piece in enumerate(split_text(text, max_chars)):
             tail = f".piece-{number + 1}" if number else ""
             node_id = f"{document.id_}!{unique}{tail}"
             nodes.append(
-                Node(node_id, document.id_, called, label, piece, {**about, "part": unique})
+                Node(node_id, document.id_, called, context, piece, {**about, "part": unique})
             )
     return nodes
 
@@ -235,6 +244,19 @@ class NodeStore:
         lines = memoryview(os.pread(self._file.fileno(), ends[-1] - ends[0], ends[0]))
         for begin, end in pairwise(ends):
             yield Node.from_json(lines[begin - ends[0] : end - ends[0]])
+
+    def whole(self, position: int) -> int:
+        """The node of the whole document that a part is of; the part itself if there is none.
+
+        A text that was too long for one node has none: its pieces, and its definitions, stand for
+        themselves.
+        """
+        document_id = self.document_ids[position]
+        first = position
+        while first and self.document_ids[first - 1] == document_id:
+            first -= 1
+        after = self.ids[first + 1] if first + 1 < len(self) else ""
+        return position if after == _piece_id(document_id, 1) else first
 
     @property
     def ids(self) -> list[str]:

@@ -248,8 +248,16 @@ class LabIndex:
     def column(self, key: str) -> Sequence[Any]:
         """A metadata value for every position, None where absent; read once, then kept."""
         if key not in self._columns:
-            self._columns[key] = [node.metadata.get(key) for node in self.nodes]
+            (self._columns[key],) = self.read_columns(key)
         return self._columns[key]
+
+    def read_columns(self, *keys: str) -> tuple[list[Any], ...]:
+        """Several in one pass over the nodes, not kept. Blocks: use a thread."""
+        columns: tuple[list[Any], ...] = tuple([] for _ in keys)
+        for node in self.nodes:
+            for key, column in zip(keys, columns, strict=True):
+                column.append(node.metadata.get(key))
+        return columns
 
     def text_node(self, position: int) -> TextNode:
         """The node at a position, as LlamaIndex knows it."""

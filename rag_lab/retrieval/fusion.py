@@ -8,7 +8,8 @@ first met, reading the input lists one after the other, so a result never depend
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 __all__ = ["Normalisation", "fold", "fuse_ranks", "fuse_scores", "normalise_scores"]
@@ -50,7 +51,8 @@ def fuse_ranks(
         raise ValueError(f"k must be at least 0, got {k}")
     fused: dict[K, float] = {}
     for ranking, weight in zip(rankings, _checked(weights, len(rankings)), strict=True):
-        _require_distinct(ranking)
+        if len(set(ranking)) < len(ranking):
+            _require_distinct(ranking)
         for rank, key in enumerate(ranking, start=1):
             fused[key] = fused.get(key, 0.0) + weight / (k + rank)
     return _best_first(fused)
@@ -88,10 +90,13 @@ def fuse_scores(
         raise ValueError(f"weights must not all be 0, got {list(weights)}")
     fused: dict[K, float] = {}
     for scored, weight in zip(scored_lists, checked, strict=True):
-        _require_distinct([key for key, _ in scored])
-        normalised = normalise_scores([score for _, score in scored], normalise)
-        for (key, _), value in zip(scored, normalised, strict=True):
-            fused[key] = fused.get(key, 0.0) + weight / total * value
+        given = dict(scored)
+        if len(given) < len(scored):
+            _require_distinct([key for key, _ in scored])
+        share = weight / total
+        values = normalise_scores(list(given.values()), normalise)
+        for key, value in zip(given, values, strict=True):
+            fused[key] = fused.get(key, 0.0) + share * value
     return _best_first(fused)
 
 
@@ -107,14 +112,16 @@ def normalise_scores(scores: Sequence[float], normalise: Normalisation = "max") 
     """
     if normalise not in _NORMALISATIONS:
         raise ValueError(f"normalise must be one of {_NORMALISATIONS}, got {normalise!r}")
-    for score in scores:
-        if not math.isfinite(score):
-            raise ValueError(f"scores must be finite, got {score}")
+    if not math.isfinite(sum(scores)):  # also when finite ones add up to more than a float holds
+        for score in scores:
+            if not math.isfinite(score):
+                raise ValueError(f"scores must be finite, got {score}")
     if not scores:
         return []
-    high, low = max(scores), min(scores)
+    high = max(scores)
     if normalise == "max":
-        return [max(score, 0.0) / high if high > 0 else 0.0 for score in scores]
+        return [score / high if score > 0 else 0.0 for score in scores]
+    low = min(scores)
     # Halving first keeps the difference of two very large scores finite.
     span = high / 2 - low / 2
     if span == 0:
@@ -142,8 +149,8 @@ def fold(ranking: Iterable[tuple[K, float]], key: Callable[[K], P]) -> list[tupl
     return _best_first(best)
 
 
-def _best_first(scores: dict[K, float]) -> list[tuple[K, float]]:
-    return sorted(scores.items(), key=lambda item: -item[1])
+def _best_first(scores: Mapping[K, float]) -> list[tuple[K, float]]:
+    return sorted(scores.items(), key=itemgetter(1), reverse=True)
 
 
 def _checked(weights: Sequence[float] | None, count: int) -> list[float]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -29,12 +30,13 @@ REMOTE_DENSE_WEIGHT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One entry of a ranking: a node, and what each search gave to it or to its document."""
+    """One entry of a ranking: a node, and the score and rank that each search gave its document."""
 
     position: int
     document_id: str
     score: float
     scores: Mapping[str, float] = field(default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,10 @@ class SnapshotRetriever(BaseRetriever):
         settings: how many, how deep, how fused.
         filters: LlamaIndex metadata filters on what may be returned.
 
-    A retrieved node carries in its metadata its `document_id` and, under `scores`, what each
-    search gave. With `settings.fold` (the default) a document is returned once, by its best node.
-    If a search had to be left out, `degraded` tells why.
+    A retrieved node carries in its metadata its `document_id` and, under `scores` and `ranks`, what
+    each search gave. With `settings.fold` (the default) a document is returned once: whole if it is
+    one node, whichever part of it was found, else by its best node. If a search had to be left out,
+    `degraded` tells why.
     """
 
     def __init__(
@@ -95,25 +98,14 @@ class SnapshotRetriever(BaseRetriever):
     def _ranked(self, found: Mapping[str, Hits], k: int | None) -> list[Found]:
         document_ids = self.index.nodes.document_ids
         units: Sequence[Hashable] = document_ids if self.settings.fold else range(len(document_ids))
-        given: dict[str, dict[Hashable, float]] = {}
-        shown: dict[Hashable, int] = {}  # the best node of the last search that found the unit
-        for name, hits in found.items():
-            scores = given[name] = {}
-            for position, score in hits:
-                unit = units[position]
-                if unit not in scores:  # hits come best first
-                    scores[unit] = score
-                    shown[unit] = position
-        ranking = self.combine({name: list(scores.items()) for name, scores in given.items()})
-        return [
-            Found(
-                shown[unit],
-                document_ids[shown[unit]],
-                score,
-                {name: scores[unit] for name, scores in given.items() if unit in scores},
-            )
-            for unit, score in ranking[:k]
-        ]
+        given = {name: _best_hits(hits, units) for name, hits in found.items()}
+        ranking = self.combine(
+            {
+                name: [(unit, hit.score) for unit, hit in best.items()]
+                for name, best in given.items()
+            }
+        )
+        return [_found(unit, score, given, document_ids) for unit, score in ranking[:k]]
 
     async def nodes(self, query: str, k: int | None = None) -> list[NodeWithScore]:
         """The `k` best nodes, at most `settings.top_k`: `aretrieve` without LlamaIndex's events."""
@@ -133,9 +125,11 @@ class SnapshotRetriever(BaseRetriever):
         return [self._node(found, searched.degraded) for found in ranked]
 
     def _node(self, found: Found, degraded: str) -> NodeWithScore:
-        node = self.index.text_node(found.position)
+        position = self.index.nodes.whole(found.position) if self.settings.fold else found.position
+        node = self.index.text_node(position)
         node.metadata["document_id"] = found.document_id
         node.metadata["scores"] = {name: round(score, 4) for name, score in found.scores.items()}
+        node.metadata["ranks"] = dict(found.ranks)
         if degraded:
             node.metadata["degraded"] = degraded
             node.excluded_llm_metadata_keys.append("degraded")
@@ -151,6 +145,42 @@ class SnapshotRetriever(BaseRetriever):
         if self.filters is None:
             return None
         return await self.index.run(partial(self.index.allowed, self.filters))
+
+
+class _Hit(NamedTuple):
+    """The best hit of a unit in one search."""
+
+    position: int
+    score: float
+    rank: int
+
+
+def _best_hits(hits: Hits, units: Sequence[Hashable]) -> dict[Hashable, _Hit]:
+    """The best hit of each unit; hits come best first."""
+    best: dict[Hashable, _Hit] = {}
+    for position, score in hits:
+        unit = units[position]
+        if unit not in best:
+            best[unit] = _Hit(position, score, len(best) + 1)
+    return best
+
+
+def _found(
+    unit: Hashable,
+    score: float,
+    given: Mapping[str, Mapping[Hashable, _Hit]],
+    document_ids: Sequence[str],
+) -> Found:
+    """The entry of a unit, at the best node of the last search that found it."""
+    hits = {name: best[unit] for name, best in given.items() if unit in best}
+    position = next(reversed(hits.values())).position
+    return Found(
+        position,
+        document_ids[position],
+        score,
+        {name: hit.score for name, hit in hits.items()},
+        {name: hit.rank for name, hit in hits.items()},
+    )
 
 
 class DenseRetriever(SnapshotRetriever):

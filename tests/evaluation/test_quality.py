@@ -58,7 +58,7 @@ async def anime(result: dict[str, Any]) -> dict[str, Any]:
 async def test_figures_name_set_system_measure_and_halves(result: dict[str, Any]) -> None:
     rows = (await anime(result))["figures"]
     assert {row["set"] for row in rows} == {"anime"}
-    assert {row["system"] for row in rows} == {"plain BM25", "keyword", "dense", "hybrid"}
+    assert {row["system"] for row in rows} == {"plain BM25", "keyword", "dense", "hybrid", "named"}
     assert {row["measure"] for row in rows} == {"RR@10", "P@1", "R@5", "nDCG@10"}
     for row in rows:
         assert 0 <= row["value"] <= 1

@@ -98,6 +98,17 @@ def test_the_best_are_a_stable_sort(values: list[float], k: int) -> None:
     assert best(np.array(values, np.float32), k) == expected
 
 
+@pytest.mark.parametrize("size", [1, 39, 40, 41, 500, 5_000])
+@pytest.mark.parametrize("known", [0.01, 0.5, 1.0])
+def test_the_best_of_many_are_those_of_sorting_them_all(size: int, known: float) -> None:
+    drawn = np.random.default_rng(size)
+    ties = drawn.integers(1, 30, size) * (drawn.random(size) < known)
+    scores = ties.astype(np.float32)
+    order = sorted(np.flatnonzero(scores).tolist(), key=lambda place: (-scores[place], place))
+    for k in (1, 5, 200):
+        assert best(scores, k) == [(place, float(scores[place])) for place in order[:k]]
+
+
 @pytest.mark.parametrize("documents", [[], [[]], [[], []]])
 def test_nothing_to_find(documents: list[list[str]], tmp_path: Path) -> None:
     made = KeywordIndex.build(documents, k1=K1, b=B)

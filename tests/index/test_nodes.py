@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llama_index.core.schema import MetadataMode, NodeRelationship
+from llama_index.core.schema import Document, MetadataMode, NodeRelationship
 
 from rag_lab.corpora import load_corpus
 from rag_lab.corpora.base import in_memory
@@ -84,6 +84,8 @@ def test_definitions_become_children_that_carry_their_term() -> None:
     assert {"Kapal", "Pelabuhan"} <= set(terms)
     assert "tempat kapal bersandar" in terms["Pelabuhan"].text
     assert "kendaraan air" not in terms["Pelabuhan"].text
+    assert terms["Pelabuhan"].context == "Pasal 1 definisi pengertian arti"
+    assert "definisi" not in parent.context
     assert {node.document_id for node in children} == {PASAL_1.id}
     assert len({node.id for node in nodes}) == len(nodes)
     assert all("penjelasan" not in node.metadata for node in children)
@@ -115,6 +117,28 @@ async def test_a_store_reads_any_node_from_disk() -> None:
         assert list(index.nodes.read(places)) == [nodes[place] for place in places]
     assert list(index.nodes.ids) == [node.id for node in nodes]
     assert list(index.nodes.document_ids) == [node.document_id for node in nodes]
+    index.close()
+
+
+OPENING = """Dalam undang-undang ini yang dimaksud dengan:
+1. Menara adalah bangunan tinggi.
+2. Lampu adalah sumber cahaya.
+3. Karang adalah batu di laut."""
+
+
+async def test_a_part_belongs_to_its_whole_unless_the_text_is_in_pieces() -> None:
+    def article(number: str) -> Document:
+        made = Pasal(f"uu-1901-{number}#1", f"uu-1901-{number}", "UU", "", "1", OPENING)
+        return made.to_document("made.jsonl", 1)
+
+    long = document("long", "L", "\n".join(f"Line {number} of a text." for number in range(20)))
+    corpus = in_memory("parts", [article("1"), article("2"), long], language="id")
+    index = await indexed(corpus, load_settings(index={"max_node_chars": 200}))
+    places = {name: index.nodes.whole(place) for name, place in index.places.items()}
+    assert places["uu-1901-1#1!def-1"] == places["uu-1901-1#1!def-3"] == places["uu-1901-1#1"] == 0
+    assert places["uu-1901-2#1!def-2"] == index.places["uu-1901-2#1"]
+    assert places["long!piece-2"] == index.places["long!piece-2"]
+    assert places["long"] == index.places["long"]
     index.close()
 
 

@@ -50,6 +50,25 @@ def test_every_kind_agrees_with_arithmetic(factory: str) -> None:
     assert [place for place, _ in built.search(query, 10)[0]] == expected
 
 
+def test_a_few_vectors_are_searched_one_by_one_and_many_by_lists(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    crowd = unit(np.random.default_rng(3).standard_normal((2_000, 8)).tolist())
+    few = FaissVectors.build(crowd, IndexSettings())
+    monkeypatch.setattr("rag_lab.index.vectors._EXACT_UP_TO", 1_999)
+    many = FaissVectors.build(crowd, IndexSettings())
+    few.save(tmp_path / "few")
+    many.save(tmp_path / "many")
+    assert (tmp_path / "few").stat().st_size < (tmp_path / "many").stat().st_size
+    loaded = FaissVectors.load(tmp_path / "many", IndexSettings())
+    assert [hits[0][0] for hits in loaded.search(crowd, 1)] == list(range(2_000))
+    exact, near = few.search(crowd[:50], 10), loaded.search(crowd[:50], 10)
+    shared = [
+        len(dict(one).keys() & dict(other).keys()) for one, other in zip(exact, near, strict=True)
+    ]
+    assert sum(shared) >= 0.9 * 500
+
+
 @pytest.mark.parametrize("factory", KINDS)
 def test_only_allowed_positions_are_found(factory: str) -> None:
     built = FaissVectors.build(CROWD, settings(factory, nprobe=2))

@@ -66,6 +66,11 @@ def test_normalised_by_hand(scores: list[float], kind: str, expected: list[float
     assert normalise_scores(scores, kind) == expected  # type: ignore[arg-type]
 
 
+def test_finite_scores_whose_sum_is_not_are_fused() -> None:
+    fused = fuse_scores([[("a", 1.5e308), ("b", 1.5e308), ("c", 0.75e308)]], [1])
+    assert fused == [("a", 1.0), ("b", 1.0), ("c", 0.5)]
+
+
 def test_fold_gives_a_whole_its_best_part() -> None:
     ranking = [("p1#2", 3.0), ("p2", 2.0), ("p1", 1.0)]
     assert fold(ranking, key=lambda part: part.split("#")[0]) == [("p1", 3.0), ("p2", 2.0)]

@@ -15,6 +15,7 @@ from llama_index.core.schema import MetadataMode, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
 from rag_lab.corpora.base import in_memory
+from rag_lab.corpora.law import Pasal
 from rag_lab.errors import ModelError, ProviderError
 from rag_lab.index import LabIndex
 from rag_lab.retrieval import DenseRetriever, HybridRetriever, KeywordRetriever, SnapshotRetriever
@@ -115,6 +116,30 @@ async def test_a_document_is_shown_by_its_best_node_and_scored_by_each_search(
     assert found["long"].scores == {"dense": 0.8, "keyword": 5.0}
     assert found["long"].position == 0  # the best of the keyword search, which weighs more
     assert found["c"].scores == {"keyword": 2.0}
+
+
+OPENING = """Dalam undang-undang ini yang dimaksud dengan:
+1. Menara suar adalah bangunan dengan lampu bagi kapal.
+2. Karang adalah batu di bawah permukaan laut.
+3. Penjaga adalah orang yang merawat lampu."""
+
+
+@pytest.mark.parametrize("kind", [DenseRetriever, KeywordRetriever, HybridRetriever])
+async def test_a_definition_is_searched_and_its_article_returned(
+    kind: type[SnapshotRetriever],
+) -> None:
+    article = Pasal("uu-1901-1#pasal-1", "uu-1901-1", "UU 1/1901", "Menara Suar", "1", OPENING)
+    other = document("b", "Kapal", "Kapal berlayar di laut.")
+    made = in_memory("suar", [article.to_document("made.jsonl", 1), other], language="id")
+    index = await indexed(made)
+    first = (await kind(index).rank("Apa itu karang?"))[0]
+    assert index.nodes.ids[first.position] == "uu-1901-1#pasal-1!def-2"
+    (shown, *_) = await kind(index).aretrieve("Apa itu karang?")
+    assert (shown.node.node_id, shown.text) == ("uu-1901-1#pasal-1", OPENING)
+    unfolded = kind(index, load_settings(retrieval={"fold": False}).retrieval)
+    (part, *_) = await unfolded.aretrieve("Apa itu karang?")
+    assert part.node.node_id == "uu-1901-1#pasal-1!def-2"
+    index.close()
 
 
 async def test_without_folding_every_node_is_ranked(pieces: LabIndex) -> None:

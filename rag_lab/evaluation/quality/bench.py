@@ -15,13 +15,24 @@ from typing import Any, Literal
 from rag_lab import __version__
 from rag_lab.corpora import Corpus, list_corpora, load_corpus
 from rag_lab.errors import SettingsError
+from rag_lab.evaluation.quality.aliases import aliases
 from rag_lab.evaluation.quality.checks import answers, ingestion, statute_agreement, vaswani
+from rag_lab.evaluation.quality.citations import citations
+from rag_lab.evaluation.quality.compound import compound
+from rag_lab.evaluation.quality.definitions import definitions
 from rag_lab.evaluation.quality.figures import Bar, Figure, Figures, split_figures
 from rag_lab.evaluation.quality.indexes import PlainBM25, indexed, statute_of
+from rag_lab.evaluation.quality.multihop import multihop
+from rag_lab.evaluation.quality.scale import scale
 from rag_lab.evaluation.ranking import DocumentRanker, rank_questions, score_ranking
 from rag_lab.index import LabIndex
 from rag_lab.records import Question
-from rag_lab.retrieval import DenseRetriever, HybridRetriever, KeywordRetriever
+from rag_lab.retrieval import (
+    DenseRetriever,
+    HybridRetriever,
+    KeywordRetriever,
+    NamedRetriever,
+)
 from rag_lab.settings import load_settings
 
 Tell = Callable[[str], None]
@@ -131,6 +142,7 @@ async def _rows(
         "keyword": KeywordRetriever(index),
         "dense": DenseRetriever(index),
         "hybrid": HybridRetriever(index),
+        "named": NamedRetriever(index),
     }
     for system, ranker in systems.items():
         ranking = await rank_questions(ranker, questions, group=group)
@@ -180,5 +192,11 @@ CHECKS: dict[str, tuple[set[str], Callable[[Figures, Path], Any]]] = {
     "vaswani": ({"vaswani"}, vaswani),
     "statute-text": ({"law_id_fulltext", "law_id_core"}, statute_agreement),
     "ingestion": ({"law_id_core"}, ingestion),
+    "citations": ({"law_id", "law_id_core", "law_id_qa_omnibus", "law_id_pasal"}, citations),
+    "definitions": ({"law_id_core"}, definitions),
+    "aliases": ({"anime", "anime_mal_tv"}, aliases),
+    "compound": ({"anime", "law_id", "law_id_core"}, compound),
+    "multihop": ({"multihop"}, multihop),
+    "scale": ({"law_id_pasal", "law_id_qa_omnibus"}, scale),
 }
 """Name → the corpora it needs, and what adds its figures."""
