@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Split = Literal["dev", "held_out"]
 AnswerKind = Literal["extractive", "generated", "refused"]
-Outcome = Literal["answered", "refused", "failed"]
+Outcome = Literal["answered", "refused", "failed", "skipped"]
 Stage = Literal[
     "queue",  # for a turn: from the scheduled start, then for a batch to ride in
     "limiter",  # for a slot
@@ -17,8 +17,10 @@ Stage = Literal[
     "call",  # the provider, and the way there and back
     "decode",  # from bytes to a matrix
     "backoff",  # between attempts
+    "decompose",  # finding the parts of a question, the calls for it included
     "search",
     "fuse",
+    "rerank",
     "synthesise",  # writing the answer, the calls for it included
 ]
 
@@ -63,7 +65,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A retrieved node: its text, where it comes from, and how well it matched."""
+    """A retrieved node: its text, where it comes from, and how well it matched.
+
+    `scores` and `ranks` are what each search gave its document, by the name of the search; `parts`
+    are the numbers, from 1, of the parts of the question that found it, if it had any.
+    """
 
     node_id: str
     document_id: str
@@ -71,6 +77,8 @@ class Passage:
     score: float
     source: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    parts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +155,20 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class PartOutcome:
-    """What became of one part of a question: its outcome, the reason, and what it alone brought."""
+    """What became of one part of a question.
+
+    Attributes:
+        part: as it was asked: with the answers of earlier parts filled in.
+        outcome: "skipped" if it was not asked, since the parts before it had brought nothing new.
+        reason: why it was not answered.
+        text: its own answer.
+        document_ids: what it alone brought.
+    """
 
     part: Part
     outcome: Outcome
     reason: str = ""
+    text: str = ""
     document_ids: tuple[str, ...] = ()
     timing: Timing = Timing()
     usage: Usage = Usage()
@@ -161,7 +178,8 @@ class PartOutcome:
 class Answer:
     """An answer with its evidence, or a refusal with its reason.
 
-    `degraded` says what it had to do without (a model that was failing); empty if nothing.
+    `degraded` says what it had to do without (a model that was failing); empty if nothing. `notes`
+    tell how it came about: how names were understood, what was asked for and does not exist.
     """
 
     question: str
@@ -174,11 +192,30 @@ class Answer:
     timing: Timing = Timing()
     usage: Usage = Usage()
     degraded: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def refused(self) -> bool:
         """Whether the corpus was said not to hold an answer."""
         return self.kind == "refused"
+
+    @property
+    def answered_parts(self) -> int:
+        """How many of its parts were answered."""
+        return sum(part.outcome == "answered" for part in self.parts)
+
+    @property
+    def ledger(self) -> str:
+        """How many parts were answered, and why the others were not; empty without parts."""
+        if not self.parts:
+            return ""
+        others = [
+            f"part {number} {part.outcome}: {part.reason}"
+            for number, part in enumerate(self.parts, start=1)
+            if part.outcome != "answered"
+        ]
+        told = f"{self.answered_parts} of {len(self.parts)} parts answered"
+        return "; ".join([told, *others])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

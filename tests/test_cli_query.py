@@ -5,14 +5,25 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import os
+import signal
+import subprocess
 import sys
 import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from command import Run, apart
+from command import Run, Told, apart
+from provider import Asked, Provider
 from rag_lab import cli
+from rag_lab.asking import LabQueryEngine
+from rag_lab.asking.batch import AT_ONCE
+from rag_lab.errors import ModelError
+from rag_lab.records import Answer
+from rag_lab.settings import PathSettings
 
 STATUTE = """UNDANG-UNDANG REPUBLIK INDONESIA
 NOMOR 99 TAHUN 2031 TENTANG PASAR TERAPUNG
@@ -110,6 +121,221 @@ def test_questions_from_json_lines(run: Run, ships: str, tmp_path: Path) -> None
         ("q7", "What does the lantern burn?"),
         ("2", "The anchor?"),
     ]
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    """Twelve questions, one a line."""
+    file = tmp_path / "questions.txt"
+    lines = [f"What is anchor number {number} made of?" for number in range(1, 13)]
+    file.write_text("\n".join(lines), "utf-8")
+    return file
+
+
+class Engine:
+    """Stands in for the engine's `ask`: counts, and fails for what it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        self.fails: Callable[[str], bool] = lambda question: False
+        ask = LabQueryEngine.ask
+
+        async def counted(engine: LabQueryEngine, question: str) -> Answer:
+            self.asked.append(question)
+            if self.fails(question):
+                raise ModelError("the model refused")
+            return await ask(engine, question)
+
+        monkeypatch.setattr(LabQueryEngine, "ask", counted)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    return Engine(monkeypatch)
+
+
+def ids(rows: list[dict[str, str]]) -> list[str]:
+    return [row["id"] for row in rows]
+
+
+def test_answers_are_kept_and_only_failed_questions_asked_again(
+    run: Run, ships: str, questions: Path, engine: Engine
+) -> None:
+    command = ("query", ships, "--file", questions, "--out", questions.with_name("out.jsonl"))
+    engine.fails = lambda question: "number 3 " in question
+    first = run(*command, "--json")
+    assert first.status == 2
+    assert ids(first.rows) == [str(number) for number in range(1, 13)]
+    assert first.rows[2]["error"] == "the model refused"
+    assert first.err == "failed: the model refused\n"
+    engine.asked.clear()
+    engine.fails = lambda question: False
+    second = run(*command, "--json")
+    assert second.status == 0
+    assert engine.asked == ["What is anchor number 3 made of?"]
+    assert "11 answers are in " in second.err
+    assert [row for row in second.rows if row["id"] != "3"] == [
+        row for row in first.rows if row["id"] != "3"
+    ]
+    third = run(*command)
+    assert engine.asked == ["What is anchor number 3 made of?"]
+    assert "\n3  What is anchor number 3 made of?\n" in third.out
+
+
+def test_other_settings_are_another_answer(
+    run: Run, ships: str, questions: Path, engine: Engine
+) -> None:
+    command = ("query", ships, "--file", questions, "--out", questions.with_name("out.jsonl"))
+    for more in ((), ("--top-k", 2), ("--concurrency", 3)):
+        run(*command, *more, "--json")
+    assert set(Counter(engine.asked).values()) == {2}  # how fast is no part of what
+
+
+def test_without_out_answers_are_kept_until_there_are_all(
+    run: Run, ships: str, questions: Path, engine: Engine, paths: PathSettings
+) -> None:
+    engine.fails = lambda question: "number 3 " in question
+    assert run("query", ships, "--file", questions, "--json").status == 2
+    engine.fails = lambda question: False
+    assert len(run("query", ships, "--file", questions, "--json").rows) == 12
+    assert len(engine.asked) == 13
+    assert [*(paths.cache / "answers").glob("*.jsonl")] == []
+    assert run("query", ships, "--file", questions, "--json").err == ""
+    assert len(engine.asked) == 25
+
+
+def test_a_line_that_is_no_question_is_told(run: Run, ships: str, tmp_path: Path) -> None:
+    file = tmp_path / "questions.jsonl"
+    file.write_text('{"text": "The anchor?"}\n{\n{"text": "The lantern?"}\n', "utf-8")
+    told = run("query", ships, "--file", file, "--json")
+    assert told.status == 2
+    assert ids(told.rows) == ["1", "questions.jsonl:2", "3"]
+    assert "failed: questions.jsonl:2: malformed JSON" in told.err
+
+
+def test_what_is_no_log_of_answers_is_not_written_to(run: Run, ships: str, questions: Path) -> None:
+    before = questions.read_bytes()
+    told = run("query", ships, "--file", questions, "--out", questions)
+    assert told.status == 1
+    assert "holds something else than answers" in told.err
+    assert questions.read_bytes() == before
+
+
+def test_out_goes_with_a_file(run: Run, ships: str, tmp_path: Path) -> None:
+    told = run("query", ships, "The anchor?", "--out", tmp_path / "out.jsonl")
+    assert told.status == 2
+    assert "--out keeps the answers to a --file" in told.err
+
+
+@pytest.mark.parametrize(("given", "expected"), [((), AT_ONCE), (("--concurrency", 3), 3)])
+def test_so_many_questions_are_asked_at_once(
+    run: Run,
+    ships: str,
+    questions: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[object, ...],
+    expected: int,
+) -> None:
+    from rag_lab.asking import batch
+
+    seen = []
+    ask_all = batch.ask_all
+
+    def watched(*args: object, **options: object) -> object:
+        seen.append(options["at_once"])
+        return ask_all(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(batch, "ask_all", watched)
+    run("query", ships, "--file", questions, *given, "--json")
+    assert seen == [expected]
+
+
+class Asking:
+    """`rag-lab query --file --out` in a process of its own, at a chat model that can end it."""
+
+    def __init__(self, corpus: str, questions: Path, provider: Provider) -> None:
+        self.out = questions.with_name("answers.jsonl")
+        self.provider = provider
+        self._command = [sys.executable, "-m", "rag_lab.cli", "query", corpus, "--json"]
+        self._command += ["--file", str(questions), "--out", str(self.out)]
+
+    def run(self, stop: signal.Signals | None = None, at_call: int = 0, calls: int = 3) -> Told:
+        """What it came to; a signal is sent before a call is answered."""
+        environment = os.environ | self.provider.environment("LLM")
+        self.provider.asked.clear()
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            [*self._command, "--concurrency", str(calls)],
+            env=environment,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+        )
+
+        def heard(asked: Asked) -> None:
+            if stop is not None and len(self.provider.asked) == at_call:
+                process.send_signal(stop)
+
+        self.provider.heard = heard
+        out, err = process.communicate(timeout=120)
+        return Told(process.returncode, out, err)
+
+    @property
+    def asked(self) -> Counter[str]:
+        """How often each question was asked in the last run, by its number."""
+        prompts = [asked.body["messages"][-1]["content"] for asked in self.provider.asked]
+        return Counter(prompt.split("anchor number ")[1].split()[0] for prompt in prompts)
+
+    def kept(self) -> set[str]:
+        """The ids of the whole lines on disk."""
+        whole = self.out.read_bytes().split(b"\n")[:-1] if self.out.exists() else []
+        return {json.loads(line)["id"] for line in whole}
+
+
+@pytest.fixture
+def asking(ships: str, questions: Path) -> Iterator[Asking]:
+    with Provider() as provider:
+        yield Asking(ships, questions, provider)
+
+
+def test_an_outage_is_waited_for(asking: Asking) -> None:
+    asking.provider.faults.extend([503] * 24)
+    told = asking.run(calls=12)
+    assert told.status == 0
+    assert {(row["kind"], *row["degraded"]) for row in told.rows} == {("generated",)}
+
+
+def test_killed_again_and_again_nothing_answered_is_asked_twice(asking: Asking) -> None:
+    for at_call in (2, 5, 4):
+        before = asking.kept()
+        told = asking.run(signal.SIGKILL, at_call)
+        assert told.status == -signal.SIGKILL
+        assert not before & set(asking.asked), "asked again for what was on disk"
+        assert set(ids(told.rows)) <= asking.kept(), "told before it was on disk"
+    torn = asking.out.read_bytes()
+    asking.out.write_bytes(torn + torn.splitlines()[0][:50])
+    before = asking.kept()
+    last = asking.run()
+    assert last.status == 0
+    assert "was cut off while it was written" in last.err
+    everything = {str(number) for number in range(1, 13)}
+    assert set(asking.asked) == everything - before
+    assert set(asking.asked.values()) == {1}
+    assert ids(last.rows) == sorted(everything, key=int)
+    assert asking.kept() == everything
+
+
+def test_ctrl_c_says_how_far_it_is_and_how_to_go_on(asking: Asking) -> None:
+    told = asking.run(signal.SIGINT, at_call=6)
+    assert told.status == 130
+    kept = asking.kept()
+    assert 2 <= len(kept) < 12
+    assert f"stopped: {len(kept)} of 12 questions are answered, and kept in " in told.err
+    assert "The same command goes on from there." in told.err
+    assert "Traceback" not in told.err
+    assert asking.run().status == 0
+    assert not kept & set(asking.asked)
+    assert len(asking.kept()) == 12
 
 
 def test_questions_typed_one_by_one(run: Run, ships: str) -> None:

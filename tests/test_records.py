@@ -60,6 +60,21 @@ def test_usage_adds_in_any_order(a: Usage, b: Usage, c: Usage) -> None:
     assert a + Usage() == a
 
 
+def test_the_ledger_counts_the_parts_and_names_the_others() -> None:
+    parts = (
+        PartOutcome(Part("a?"), "answered"),
+        PartOutcome(Part("b?"), "failed", "not done within 5 s"),
+        PartOutcome(Part("c?"), "skipped", "part 1 had brought no new document"),
+    )
+    answer = Answer("?", "Yes.", "extractive", parts=parts)
+    assert answer.answered_parts == 1
+    assert answer.ledger == (
+        "1 of 3 parts answered; part 2 failed: not done within 5 s; "
+        "part 3 skipped: part 1 had brought no new document"
+    )
+    assert Answer("?", "Yes.", "extractive").ledger == ""
+
+
 def test_records_are_frozen() -> None:
     for record in (Question("q", "?"), Usage(), Timing(), Part("?"), Answer("?", "", "refused")):
         with pytest.raises(dataclasses.FrozenInstanceError):

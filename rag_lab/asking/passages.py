@@ -11,7 +11,11 @@ from rag_lab.records import Passage
 if TYPE_CHECKING:
     from llama_index.core.schema import NodeWithScore
 
+FOUND_BY = "found_by_parts"
+"""In a node's metadata: the numbers of the parts of the question that found it."""
+
 _STATEMENT_CHARS = 700
+_NUMBERS = re.compile(r"\s?\[\d{1,3}(?:\s*[,;]\s*\d{1,3})*\]")
 _MARKER = re.compile(r"(?:[a-z]{1,2}|\d{1,3})[.)]\s+")
 _SENTENCE_END = re.compile(r"(?<=[.!?。])\s+(?=[\"“(]?[A-Z0-9\u3040-\u9fff])")
 
@@ -21,14 +25,33 @@ def passages_of(nodes: Sequence[NodeWithScore]) -> tuple[Passage, ...]:
     return tuple(
         Passage(
             node_id=found.node.node_id,
-            document_id=str(found.node.metadata.get("document_id", found.node.node_id)),
+            document_id=document_id_of(found),
             text=found.node.get_content(),
             score=float(found.score or 0.0),
             source=source_of(found.node.metadata) or found.node.node_id,
             scores=dict(found.node.metadata.get("scores", {})),
+            ranks=dict(found.node.metadata.get("ranks", {})),
+            parts=tuple(found.node.metadata.get(FOUND_BY, ())),
         )
         for found in nodes
     )
+
+
+def document_id_of(found: NodeWithScore) -> str:
+    """The document a node belongs to; the node itself where it does not say."""
+    return str(found.node.metadata.get("document_id", found.node.node_id))
+
+
+def document_ids_of(nodes: Sequence[NodeWithScore]) -> tuple[str, ...]:
+    """The documents of nodes, each once, in their order."""
+    return tuple(dict.fromkeys(map(document_id_of, nodes)))
+
+
+def without_citations(text: str, passages: Sequence[Passage]) -> str:
+    """The text of an answer without its citations: sources, or numbers of passages, in brackets."""
+    for source in {passage.source for passage in passages}:
+        text = text.replace(f" [{source}]", "")
+    return _NUMBERS.sub("", text).strip()
 
 
 def source_of(metadata: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ class Asked:
     text: str
 
 
-def read_asked(path: Path) -> Iterator[Asked | Rejection]:
+def read_asked(path: Path) -> Generator[Asked | Rejection, None, None]:
     """Yields the questions of a text or `.jsonl` file, or why a line is none.
 
     Blank lines are passed over; one bad line does not keep the others from being asked.

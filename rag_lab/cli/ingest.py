@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from rag_lab.cli.output import JsonOption, print_json, progress_bars, run, say, tell_rejected
-
-if TYPE_CHECKING:
-    from rag_lab.gateway.gateway import Gateway
-
-T = TypeVar("T")
-
-_LOOK_S = 2.0
-
-ConcurrencyOption = Annotated[
-    int | None,
-    typer.Option(min=1, max=512, help="Calls in flight, fixed, for an experiment."),
-]
+from rag_lab.cli.output import (
+    JsonOption,
+    print_json,
+    progress_bars,
+    run,
+    tell_rejected,
+    watched,
+)
 
 
 def ingest(
@@ -32,7 +25,10 @@ def ingest(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Ask again for texts that were refused.")
     ] = False,
-    concurrency: ConcurrencyOption = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, max=512, help="Calls in flight, fixed, for an experiment."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Index corpora: read, check, embed what is new, prove the index."""
@@ -58,7 +54,7 @@ def ingest(
                 retry_failed=retry_failed,
                 progress=progress,
             )
-            report = run(_watched(work, models.gateway))
+            report = run(watched(work, models.gateway))
         reports.append(report)
         if not as_json:
             _tell_ingest(report)
@@ -66,26 +62,6 @@ def ingest(
         print_json([report.to_dict() for report in reports])
     if any(not report.complete for report in reports):
         raise typer.Exit(2)
-
-
-async def _watched(work: Coroutine[Any, Any, T], gateway: Gateway | None) -> T:
-    """The work's result; while a provider fails, that is said: a bar that stands still is not."""
-    if gateway is None:
-        return await work
-    task = asyncio.ensure_future(work)
-    said = ""
-    try:
-        while not task.done():
-            await asyncio.wait([task], timeout=_LOOK_S)
-            bad = [found for found in gateway.health().findings if found.status == "critical"]
-            if bad and bad[0].what != said and not task.done():
-                say(f"{bad[0].what}: {bad[0].figure}. Waiting for it; Ctrl-C loses nothing.")
-            said = bad[0].what if bad else ""
-        return await task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        await gateway.aclose()
 
 
 def _tell_ingest(report: Any) -> None:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from rag_lab.gateway.gateway import Gateway
     from rag_lab.index import Progress
 
 T = TypeVar("T")
+
+_LOOK_S = 2.0
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data as JSON, nothing else.")]
 CorpusArgument = Annotated[str, typer.Argument(metavar="CORPUS", help="See 'rag-lab data list'.")]
@@ -22,6 +25,26 @@ CorpusArgument = Annotated[str, typer.Argument(metavar="CORPUS", help="See 'rag-
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine in a loop of its own."""
     return asyncio.run(work)
+
+
+async def watched(work: Coroutine[Any, Any, T], gateway: Gateway | None) -> T:
+    """The work's result; while a provider fails, that is said: a bar that stands still is not."""
+    if gateway is None:
+        return await work
+    task = asyncio.ensure_future(work)
+    said = ""
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=_LOOK_S)
+            bad = [found for found in gateway.health().findings if found.status == "critical"]
+            if bad and bad[0].what != said and not task.done():
+                say(f"{bad[0].what}: {bad[0].figure}. Waiting for it; Ctrl-C loses nothing.")
+            said = bad[0].what if bad else ""
+        return await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await gateway.aclose()
 
 
 def print_json(value: object) -> None:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, closing, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rag_lab.cli.output import CorpusArgument, JsonOption, progress_bars, run
-from rag_lab.errors import RagLabError, Rejection
+from rag_lab.cli.output import CorpusArgument, JsonOption, progress_bars, run, say, watched
 
 if TYPE_CHECKING:
     from rag_lab.asking import LabQueryEngine
+    from rag_lab.asking.answer_log import AnswerLog, Origin, QuestionOutcome
+    from rag_lab.asking.batch import Outage
+    from rag_lab.gateway.gateway import Gateway
+    from rag_lab.index import Progress
     from rag_lab.records import Answer
+    from rag_lab.settings import Settings
 
 
 def query(
@@ -28,36 +34,78 @@ def query(
         Path | None,
         typer.Option(help="A file of questions: one a line, or JSON lines with 'text' and 'id'."),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --file: keep the answers here (JSON lines, appended); asked again, what is "
+            "answered here by the same corpus and settings is not asked. Without it they are kept "
+            "in the cache until every question of the file is answered."
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=512, help="Questions and calls in flight, fixed, for an experiment."
+        ),
+    ] = None,
     show_context: Annotated[
         bool, typer.Option("--show-context", help="Print the passages with their scores.")
     ] = False,
     top_k: Annotated[int | None, typer.Option(min=1, help="Passages to answer from.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer one question, a file of questions, or questions typed one by one."""
+    """Answer one question, a file of questions, or questions typed one by one.
+
+    A file's questions are asked at the same time and answered in order. Stopped by Ctrl-C, or by
+    anything else, the same command goes on where it was. Exit status 2: some have no answer.
+    """
     if question is not None and file is not None:
         raise typer.BadParameter("give a question or --file, not both")
-    with _engine(corpus, top_k, quiet=as_json) as engine:
+    if out is not None and file is None:
+        raise typer.BadParameter("--out keeps the answers to a --file of questions; give one")
+    settings = _settings(top_k, concurrency, patient=file is not None)
+    telling = partial(_tell_answer, show_context=show_context, as_json=as_json)
+    with _opened(corpus, settings, quiet=as_json) as opened:
         if question is not None:
-            _tell_answer(run(engine.ask(question)), show_context, as_json)
+            telling(run(opened.engine.ask(question)))
         elif file is not None:
-            _ask_file(engine, file, show_context, as_json)
+            _ask_file(_Batch(opened, file, concurrency, telling, as_json), out)
         else:
-            _ask_interactively(engine, show_context, as_json)
+            _ask_interactively(opened.engine, telling)
+
+
+def _settings(top_k: int | None, concurrency: int | None, *, patient: bool) -> Settings:
+    """The settings; nobody sits and waits for a file's answers, so it has an ingestion's time."""
+    from rag_lab.settings import load_settings
+
+    answer = {} if top_k is None else {"passages": top_k}
+    gateway: dict[str, float] = {} if concurrency is None else {"concurrency": concurrency}
+    if patient:
+        gateway["question_patience_s"] = load_settings().gateway.ingest_patience_s
+    return load_settings(answer=answer, gateway=gateway)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A corpus that can be asked, and what its answers depend on."""
+
+    engine: LabQueryEngine
+    gateway: Gateway | None
+    origin: Origin
+    settings: Settings
 
 
 @contextmanager
-def _engine(name: str, top_k: int | None, *, quiet: bool) -> Iterator[LabQueryEngine]:
+def _opened(name: str, settings: Settings, *, quiet: bool) -> Iterator[_Opened]:
     """The engine of a corpus; what was never ingested is ingested first."""
     from rag_lab.asking import LabQueryEngine
+    from rag_lab.asking.answer_log import Origin
     from rag_lab.corpora import load_corpus
     from rag_lab.errors import IndexStateError
     from rag_lab.index import ingest as run_ingest
     from rag_lab.index import open_index
     from rag_lab.models import build_models
-    from rag_lab.settings import load_settings
 
-    settings = load_settings(**({"answer": {"passages": top_k}} if top_k else {}))
     models = build_models(settings)
     corpus = load_corpus(name, settings.paths)
     try:
@@ -69,7 +117,9 @@ def _engine(name: str, top_k: int | None, *, quiet: bool) -> Iterator[LabQueryEn
             run(run_ingest(corpus, models, settings, progress=progress))
         index = open_index(corpus, models, settings)
     with closing(index):
-        yield LabQueryEngine.over(index, models, settings)
+        engine = LabQueryEngine.over(index, models, settings)
+        origin = Origin(corpus.name, index.id, settings.fingerprint())
+        yield _Opened(engine, models.gateway, origin, settings)
 
 
 _KINDS = {
@@ -80,7 +130,7 @@ _KINDS = {
 
 
 def _tell_answer(
-    answer: Answer, show_context: bool, as_json: bool, extra: dict[str, Any] | None = None
+    answer: Answer, *, show_context: bool, as_json: bool, extra: dict[str, Any] | None = None
 ) -> None:
     if as_json:
         row = {**(extra or {}), **answer.to_dict()}
@@ -108,37 +158,119 @@ def _tell_answer(
             typer.echo(passage.text)
 
 
-def _ask_file(engine: LabQueryEngine, file: Path, show_context: bool, as_json: bool) -> None:
-    """Asks in order; a question that fails is told and counted, the others go on."""
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A file of questions to be asked, and how its answers are told."""
+
+    opened: _Opened
+    file: Path
+    concurrency: int | None
+    tell: Callable[..., None]
+    as_json: bool
+
+    @property
+    def outage(self) -> Outage | None:
+        """A file waits for a provider that fails as long as an ingestion does."""
+        from rag_lab.asking.batch import Outage
+        from rag_lab.telemetry.health import ERRORS_CRITICAL
+
+        gateway = self.opened.gateway
+        if gateway is None:
+            return None
+
+        def failing() -> bool:
+            figures = [lane.figures() for lane in gateway.lanes.values()]
+            return any(f.breaker != "working" or f.error_share >= ERRORS_CRITICAL for f in figures)
+
+        return Outage(failing, self.opened.settings.gateway.ingest_patience_s)
+
+
+def _ask_file(batch: _Batch, out: Path | None) -> None:
+    """Asks a file's questions; a question that fails is told and counted, the others go on."""
+    from rag_lab.asking.answer_log import AnswerLog
     from rag_lab.asking.questions import read_asked
 
-    failed = 0
-    for asked in read_asked(file):
-        if isinstance(asked, Rejection):
-            failed += 1
-            _tell_failure({"id": f"{asked.file}:{asked.line}", "error": str(asked)}, as_json)
-            continue
-        if not as_json:
-            typer.secho(f"\n{asked.id}  {asked.text}", bold=True)
-        try:
-            answer = run(engine.ask(asked.text))
-        except RagLabError as error:
-            failed += 1
-            row = {"id": asked.id, "question": asked.text, "error": str(error)}
-            _tell_failure(row, as_json)
-            continue
-        _tell_answer(answer, show_context, as_json, {"id": asked.id})
+    file, opened = batch.file, batch.opened
+    # A file can be read twice; what comes through a pipe cannot.
+    total = sum(1 for _ in read_asked(file)) if file.is_file() else None
+    log = AnswerLog(out or _journal(file, opened), opened.origin)
+    for note in log.notes:
+        say(note)
+    if len(log):
+        say(f"{len(log):,} answers are in {log.path} already; what lacks a sound one is asked.")
+    try:
+        with closing(log), progress_bars(opened.origin.corpus, quiet=batch.as_json) as progress:
+            failed = run(watched(_told(batch, log, progress, total), opened.gateway))
+            if out is None and not failed:
+                log.discard()
+    except KeyboardInterrupt:
+        of = "" if total is None else f" of {total:,}"
+        say(
+            f"stopped: {len(log):,}{of} questions are answered, and kept in {log.path}. "
+            "The same command goes on from there."
+        )
+        raise typer.Exit(130) from None
     if failed:
         raise typer.Exit(2)
 
 
-def _tell_failure(row: dict[str, str], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(row, ensure_ascii=False))
-    typer.secho(f"failed: {row['error']}", fg=typer.colors.RED, err=True)
+def _journal(file: Path, opened: _Opened) -> Path:
+    """Where the answers are kept until all are told: lost to no kill, in nobody's way after."""
+    from rag_lab.settings import fingerprint_of
+
+    folder = opened.settings.paths.made_cache_folder() / "answers"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{fingerprint_of([str(file.resolve()), asdict(opened.origin)])}.jsonl"
 
 
-def _ask_interactively(engine: LabQueryEngine, show_context: bool, as_json: bool) -> None:
+async def _told(
+    batch: _Batch, log: AnswerLog, progress: Callable[[Progress], None], total: int | None
+) -> int:
+    """Asks and tells; the number of questions without an answer."""
+    from rag_lab.asking.batch import AT_ONCE, ask_all
+    from rag_lab.asking.questions import read_asked
+    from rag_lab.index import Progress
+
+    failed = 0
+    progress(Progress("questions", 0, total))
+    with closing(read_asked(batch.file)) as questions:
+        outcomes = ask_all(
+            batch.opened.engine,
+            questions,
+            at_once=batch.concurrency or AT_ONCE,
+            log=log,
+            outage=batch.outage,
+        )
+        async with aclosing(outcomes):
+            done = 0
+            async for outcome in outcomes:
+                _tell_outcome(batch, outcome)
+                done += 1
+                failed += outcome.answer is None
+                progress(Progress("questions", done, total))
+    return failed
+
+
+def _tell_outcome(batch: _Batch, outcome: QuestionOutcome) -> None:
+    if not batch.as_json:
+        _wipe_bar()
+    if outcome.question and not batch.as_json:
+        typer.secho(f"\n{outcome.id}  {outcome.question}", bold=True)
+    if outcome.answer is not None:
+        batch.tell(outcome.answer, extra={"id": outcome.id})
+        return
+    if batch.as_json:
+        typer.echo(json.dumps(outcome.to_dict(), ensure_ascii=False))
+    typer.secho(f"failed: {outcome.error}", fg=typer.colors.RED, err=True)
+
+
+def _wipe_bar() -> None:
+    """Takes the progress bar off its line, which is then written on; it is drawn again below."""
+    if sys.stderr.isatty():
+        typer.echo("\r\x1b[2K", nl=False, err=True)
+
+
+def _ask_interactively(engine: LabQueryEngine, tell: Callable[[Answer], None]) -> None:
     interactive = sys.stdin.isatty()
     if interactive:
         typer.secho("Ask; an empty line or Ctrl-D ends.", dim=True, err=True)
@@ -149,4 +281,4 @@ def _ask_interactively(engine: LabQueryEngine, show_context: bool, as_json: bool
             return
         if not text:
             return
-        _tell_answer(run(engine.ask(text)), show_context, as_json)
+        tell(run(engine.ask(text)))

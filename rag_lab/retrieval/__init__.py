@@ -1,4 +1,4 @@
-"""Finding passages: dense, keyword, and both."""
+"""Finding passages: dense, keyword, both, and what is named first."""
 
 from rag_lab.retrieval.hybrid import (
     DenseRetriever,
@@ -6,5 +6,12 @@ from rag_lab.retrieval.hybrid import (
     KeywordRetriever,
     SnapshotRetriever,
 )
+from rag_lab.retrieval.named import NamedRetriever
 
-__all__ = ["DenseRetriever", "HybridRetriever", "KeywordRetriever", "SnapshotRetriever"]
+__all__ = [
+    "DenseRetriever",
+    "HybridRetriever",
+    "KeywordRetriever",
+    "NamedRetriever",
+    "SnapshotRetriever",
+]

@@ -2,7 +2,16 @@
 
 from rag_lab.telemetry.health import Finding, Health, HealthStatus, ProviderFigures, health_of
 from rag_lab.telemetry.loop_lag import LoopLag, LoopLagMonitor, Stall
-from rag_lab.telemetry.trace import Trace, current_trace, degrade, spend, stage, tracing
+from rag_lab.telemetry.trace import (
+    Trace,
+    current_trace,
+    degrade,
+    note,
+    spend,
+    stage,
+    tracing,
+    tracing_within,
+)
 
 __all__ = [
     "Finding",
@@ -16,7 +25,9 @@ __all__ = [
     "current_trace",
     "degrade",
     "health_of",
+    "note",
     "spend",
     "stage",
     "tracing",
+    "tracing_within",
 ]

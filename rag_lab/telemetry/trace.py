@@ -28,12 +28,14 @@ class Trace:
         usage: what it has used; a call shared by several requests counts for each, its tokens and
             cost by share.
         degraded: what it had to do without, and why; empty if all went as it should.
+        notes: how the answer came about.
     """
 
     def __init__(self, scheduled_at: float | None = None) -> None:
         self.scheduled_at = clock() if scheduled_at is None else scheduled_at
         self.usage = Usage()
         self.degraded: list[str] = []
+        self.notes: list[str] = []
         self._spans: list[tuple[Stage, float, float]] = []
 
     def add(self, stage: Stage, began_at: float, ended_at: float) -> None:
@@ -60,6 +62,11 @@ class Trace:
         """Something was left out, and why; said once."""
         if reason not in self.degraded:
             self.degraded.append(reason)
+
+    def note(self, what: str) -> None:
+        """Something worth telling of how the answer came about; said once."""
+        if what not in self.notes:
+            self.notes.append(what)
 
     def timing(self, ended_at: float | None = None) -> Timing:
         """The whole, each stage's sum, and the spans in seconds since the scheduled start.
@@ -101,6 +108,22 @@ def tracing(scheduled_at: float | None = None) -> Iterator[Trace]:
             outer.spend(trace.usage)
             for reason in trace.degraded:
                 outer.degrade(reason)
+            for what in trace.notes:
+                outer.note(what)
+
+
+@contextmanager
+def tracing_within() -> Iterator[Trace]:
+    """Traces like `tracing`; its stages are stages of the outer trace, too."""
+    outer = _current.get()
+    with tracing() as trace:
+        try:
+            yield trace
+        finally:
+            if outer is not None:
+                for span in trace.timing().spans:
+                    origin = trace.scheduled_at
+                    outer.add(span.stage, origin + span.began_s, origin + span.ended_s)
 
 
 @contextmanager
@@ -129,6 +152,13 @@ def degrade(reason: str) -> None:
     trace = _current.get()
     if trace is not None:
         trace.degrade(reason)
+
+
+def note(what: str) -> None:
+    """Notes how the answer of the current request comes about, if there is one."""
+    trace = _current.get()
+    if trace is not None:
+        trace.note(what)
 
 
 def ride(shared: Trace, part: float = 1.0) -> None:

@@ -36,8 +36,10 @@ _STAGES: dict[Stage, tuple[str, str, str]] = {
     "backoff": ("waiting between attempts", "#F2F2F2", "----"),
     "call": ("the provider's call", "#0072B2", ""),
     "decode": ("decoding", "#F0E442", "||||"),
+    "decompose": ("finding the parts", "#CC79A7", ""),
     "search": ("search", "#E69F00", ""),
     "fuse": ("fusion", "#D55E00", "\\\\\\\\"),
+    "rerank": ("reranking", "#009E73", "----"),
     "synthesise": ("writing the answer", "#CCE6F5", ""),
 }
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from rag_lab.asking.passages import passages_of, source_of, statements
+from rag_lab.asking.passages import passages_of, source_of, statements, without_citations
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,13 @@ def test_passages_keep_order_scores_and_document() -> None:
     assert (first.score, first.scores, first.source) == (0.9, {"dense": 0.5}, "d!def-1")
     assert (second.document_id, second.score, second.source) == ("e", 0.0, "E")
     assert passages_of([]) == ()
+
+
+def test_an_answer_without_its_citations_is_what_it_says() -> None:
+    node = TextNode(id_="d", text="Body.", metadata={"citation": "Pasal 7 UU 40/2007"})
+    passages = passages_of([NodeWithScore(node=node)])
+    assert without_citations("Two. [Pasal 7 UU 40/2007] Three.", passages) == "Two. Three."
+    assert without_citations("Two [1], three [2, 3]; in [2007].", ()) == "Two, three; in [2007]."
 
 
 def test_sentences_are_statements() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def messages_for(
     The prompt is bounded to the context window, less what the model may write: the last passages
     are dropped first, and the first one is cut if it is too long by itself.
     """
-    system = _system(language)
+    system = _text("answer.{}.txt", language)
     room = model.context_window - max(model.num_output, 0)
     blocks = _fitting(passages, room - _tokens(system) - _tokens(question))
     quoted = f"\n{_RULER}\n".join(blocks)
@@ -54,6 +55,16 @@ def messages_for(
         ChatMessage(role=MessageRole.SYSTEM, content=system),
         ChatMessage(role=MessageRole.USER, content=asked),
     ], len(blocks)
+
+
+def decomposition_messages(question: str, language: str, max_parts: int) -> list[ChatMessage]:
+    """The prompt that takes a question apart; the question is a JSON string, and stays inside."""
+    system = _text("decompose_{}.txt", language).format(max_parts=max_parts)
+    asked = json.dumps({"question": question}, ensure_ascii=False)
+    return [
+        ChatMessage(role=MessageRole.SYSTEM, content=system),
+        ChatMessage(role=MessageRole.USER, content=asked),
+    ]
 
 
 def read_reply(content: str, shown: int) -> Reply:
@@ -73,9 +84,9 @@ def read_reply(content: str, shown: int) -> Reply:
 
 
 @cache
-def _system(language: str) -> str:
+def _text(file: str, language: str) -> str:
     chosen = language if language in _LANGUAGES else "en"
-    return (files(__name__) / f"answer.{chosen}.txt").read_text("utf-8").strip()
+    return (files(__name__) / file.format(chosen)).read_text("utf-8").strip()
 
 
 def _fitting(passages: Sequence[Passage], room: float) -> list[str]:
