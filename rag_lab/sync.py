@@ -46,15 +46,23 @@ def _in_thread(coroutine: Coroutine[Any, Any, T]) -> T:
     return results[0]
 
 
+_YOUNG_OBJECTS = 10_000
+
+
 @cache
 def spare_garbage_collector() -> None:
-    """Takes what is loaded by now, the imported libraries above all, out of garbage collection.
+    """Takes what is loaded by now out of garbage collection, and has it done less often.
 
-    They are half a million objects that live as long as the process; each full collection would
-    look at all of them, and block the event loop for 70 to 100 ms. Done once a process.
+    The imported libraries are half a million objects that live as long as the process; each full
+    collection would look at all of them, and block the event loop for 70 to 100 ms. And a thousand
+    questions under way are so many young objects that looking for garbage every 700 of them took a
+    quarter of the CPU. A threshold that was raised, or set to 0, stays. Done once a process.
     """
     gc.collect()
     gc.freeze()
+    young, *older = gc.get_threshold()
+    if 0 < young < _YOUNG_OBJECTS:
+        gc.set_threshold(_YOUNG_OBJECTS, *older)
 
 
 def notebook_setup() -> None:

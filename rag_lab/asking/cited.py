@@ -11,7 +11,7 @@ from rag_lab.asking.answer import Answerer, refusal
 from rag_lab.corpora.analysis import ENGLISH_STOP_WORDS, INDONESIAN_STOP_WORDS
 from rag_lab.corpora.statute import split_ayat
 from rag_lab.records import Answer, Passage
-from rag_lab.retrieval.named import Named, names_of
+from rag_lab.retrieval.named import Named, named_in
 from rag_lab.telemetry import note
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class CitedAnswerer:
         self, question: str, nodes: Sequence[NodeWithScore], passages: tuple[Passage, ...]
     ) -> Answer:
         """A quotation, a refusal that says what does not exist, or what `others` answers."""
-        named = await self._index.run(lambda: names_of(self._index).named(question))
+        named = await named_in(self._index, question)
         if named.nothing_left:
             reason = "; ".join(named.missing)
             return refusal(question, passages, self._index.analyzer.language, reason)

@@ -20,6 +20,7 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
@@ -177,7 +178,9 @@ class Transport:
 
     async def _connected(self) -> _Session:
         settings = self.settings
-        secure = urlsplit(self.endpoint.base_url or OPENAI).scheme == "https"
+        address = self.endpoint.base_url or OPENAI
+        secure = urlsplit(address).scheme == "https"
+        proxy = _proxy_for(address)
         http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=settings.connections,
@@ -188,7 +191,8 @@ class Transport:
                 total=None, sock_connect=min(settings.connect_timeout_s, settings.timeout_s)
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=True,
+            proxy=proxy,
+            proxy_auth=_login_of(proxy),
         )
         session = _Session(http, self.endpoint)
         session.unused = weakref.finalize(self, session.close_soon, asyncio.get_running_loop())
@@ -335,6 +339,22 @@ def _headers(endpoint: Endpoint) -> CIMultiDict[str]:
             headers[name] = value
     headers.update(endpoint.headers)
     return headers
+
+
+def _proxy_for(address: str) -> URL | None:
+    """The proxy that the environment names for an address.
+
+    aiohttp's `trust_env` would look it up in two threads for every request, and read `~/.netrc`.
+    """
+    parts = urlsplit(address)
+    found = getproxies().get(parts.scheme)
+    return URL(found) if found and not proxy_bypass(parts.netloc) else None
+
+
+def _login_of(proxy: URL | None) -> aiohttp.BasicAuth | None:
+    if proxy is None or proxy.user is None:
+        return None
+    return aiohttp.BasicAuth(proxy.user, proxy.password or "")
 
 
 @cache

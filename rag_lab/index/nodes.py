@@ -7,9 +7,11 @@ Ayat are no children: as such they made the article of a question harder to find
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,8 @@ from rag_lab.models.local import HEADING_SEPARATOR
 if TYPE_CHECKING:
     from llama_index.core.schema import Document, TextNode
 
+_RECENT = 1_024
+"""Nodes that are kept after one was read by itself: some 5 kB each."""
 _BLOCK = 256
 """Nodes read at once when all are read."""
 
@@ -218,14 +222,27 @@ class NodeStore:
         # Read at once: a later ingestion may delete the folder while this is open.
         self._keys: dict[str, list[str]] = orjson.loads((folder / "nodes.keys.json").read_bytes())
         self._offsets = np.load(folder / "nodes.offsets.npy", mmap_mode="r", allow_pickle=False)
-        self._file = (folder / "nodes.jsonl").open("rb")
+        with (folder / "nodes.jsonl").open("rb") as file:
+            # Mapped: a thread that reads would give up the interpreter, and wait to get it back.
+            empty = not os.fstat(file.fileno()).st_size
+            self._lines = None if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        # Many users' questions are answered from the same ones.
+        self._recent = lru_cache(_RECENT)(self._read)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
     def __getitem__(self, position: int) -> Node:
+        return self._recent(position)
+
+    def _read(self, position: int) -> Node:
         start, end = int(self._offsets[position]), int(self._offsets[position + 1])
-        return Node.from_json(os.pread(self._file.fileno(), end - start, start))
+        return Node.from_json(self._bytes(start, end))
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        if self._lines is None:
+            raise IndexError(f"there is no node at byte {start}: the snapshot is empty")
+        return self._lines[start:end]
 
     def __iter__(self) -> Iterator[Node]:
         for start in range(0, len(self), _BLOCK):
@@ -241,7 +258,7 @@ class NodeStore:
 
     def _stretch(self, start: int, stop: int) -> Iterator[Node]:
         ends = self._offsets[start : stop + 1].tolist()
-        lines = memoryview(os.pread(self._file.fileno(), ends[-1] - ends[0], ends[0]))
+        lines = memoryview(self._bytes(ends[0], ends[-1]))
         for begin, end in pairwise(ends):
             yield Node.from_json(lines[begin - ends[0] : end - ends[0]])
 
@@ -270,4 +287,5 @@ class NodeStore:
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        if self._lines is not None:
+            self._lines.close()

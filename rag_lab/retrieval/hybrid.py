@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -30,7 +29,7 @@ REMOTE_DENSE_WEIGHT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One entry of a ranking: a node, and the score and rank that each search gave its document."""
+    """One entry of a ranking: a node, and score and rank of its document's best in each search."""
 
     position: int
     document_id: str
@@ -98,14 +97,14 @@ class SnapshotRetriever(BaseRetriever):
     def _ranked(self, found: Mapping[str, Hits], k: int | None) -> list[Found]:
         document_ids = self.index.nodes.document_ids
         units: Sequence[Hashable] = document_ids if self.settings.fold else range(len(document_ids))
-        given = {name: _best_hits(hits, units) for name, hits in found.items()}
+        best = {name: _best_hits(hits, units) for name, hits in found.items()}
         ranking = self.combine(
             {
-                name: [(unit, hit.score) for unit, hit in best.items()]
-                for name, best in given.items()
+                name: [(unit, hits[place][1]) for unit, place in best[name].items()]
+                for name, hits in found.items()
             }
         )
-        return [_found(unit, score, given, document_ids) for unit, score in ranking[:k]]
+        return [_found(unit, score, found, best, document_ids) for unit, score in ranking[:k]]
 
     async def nodes(self, query: str, k: int | None = None) -> list[NodeWithScore]:
         """The `k` best nodes, at most `settings.top_k`: `aretrieve` without LlamaIndex's events."""
@@ -147,40 +146,28 @@ class SnapshotRetriever(BaseRetriever):
         return await self.index.run(partial(self.index.allowed, self.filters))
 
 
-class _Hit(NamedTuple):
-    """The best hit of a unit in one search."""
-
-    position: int
-    score: float
-    rank: int
-
-
-def _best_hits(hits: Hits, units: Sequence[Hashable]) -> dict[Hashable, _Hit]:
-    """The best hit of each unit; hits come best first."""
-    best: dict[Hashable, _Hit] = {}
-    for position, score in hits:
-        unit = units[position]
-        if unit not in best:
-            best[unit] = _Hit(position, score, len(best) + 1)
+def _best_hits(hits: Hits, units: Sequence[Hashable]) -> dict[Hashable, int]:
+    """The place among the hits, which come best first, of the best one of each unit."""
+    best: dict[Hashable, int] = {}
+    for place, (position, _) in enumerate(hits):
+        best.setdefault(units[position], place)
     return best
 
 
 def _found(
     unit: Hashable,
     score: float,
-    given: Mapping[str, Mapping[Hashable, _Hit]],
+    hits: Mapping[str, Hits],
+    best: Mapping[str, Mapping[Hashable, int]],
     document_ids: Sequence[str],
 ) -> Found:
     """The entry of a unit, at the best node of the last search that found it."""
-    hits = {name: best[unit] for name, best in given.items() if unit in best}
-    position = next(reversed(hits.values())).position
-    return Found(
-        position,
-        document_ids[position],
-        score,
-        {name: hit.score for name, hit in hits.items()},
-        {name: hit.rank for name, hit in hits.items()},
-    )
+    position, scores, ranks = -1, {}, {}
+    for name, places in best.items():
+        if unit in places:
+            position, scores[name] = hits[name][places[unit]]
+            ranks[name] = places[unit] + 1
+    return Found(position, document_ids[position], score, scores, ranks)
 
 
 class DenseRetriever(SnapshotRetriever):

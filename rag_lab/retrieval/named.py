@@ -6,15 +6,19 @@ as such; nothing else is returned in its place.
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import compress
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from rag_lab.gateway.loops import PerLoop
 from rag_lab.index.search import Hits
 from rag_lab.index.snapshot import LabIndex
 from rag_lab.retrieval.alias import AliasHit, AliasIndex
@@ -39,6 +43,8 @@ LAW_BONUS = 0.4
 
 _ABOVE_ALL = 2.0
 _ALIKE = 50
+_KNOWN = 4_096
+"""Questions whose names are remembered: an answer needs them after the retrieval."""
 _SERIES_CHARS = 6
 """Other names begin with a shorter one by chance."""
 
@@ -161,17 +167,45 @@ class NoNames:
         return Named(rest=question)
 
 
-_known: WeakKeyDictionary[LabIndex, Names] = WeakKeyDictionary()
+class Lookup:
+    """What questions name in one index. The names are read with the first question."""
+
+    def __init__(self) -> None:
+        self._names: Names | None = None
+        self._reading: PerLoop[asyncio.Lock] = PerLoop(asyncio.Lock)
+        self._known: OrderedDict[str, Named] = OrderedDict()
+
+    async def named(self, index: LabIndex, question: str) -> Named:
+        """What a question names; it is looked up once, in the index's thread."""
+        names = self._names or await self._read(index)
+        if isinstance(names, NoNames):
+            return names.named(question)
+        if question not in self._known:
+            self._known[question] = await index.run(partial(names.named, question))
+            if len(self._known) > _KNOWN:
+                self._known.popitem(last=False)
+        return self._known[question]
+
+    async def _read(self, index: LabIndex) -> Names:
+        async with self._reading.get():  # many first questions may come at once
+            if self._names is None:
+                self._names = await index.run(partial(read_names, index))
+        return self._names
 
 
-def names_of(index: LabIndex) -> Names:
-    """The names in an index, read once. Blocks, for seconds on a large one: use `index.run`."""
-    if index not in _known:
-        _known[index] = _read_names(index)
-    return _known[index]
+_lookups: WeakKeyDictionary[LabIndex, Lookup] = WeakKeyDictionary()
 
 
-def _read_names(index: LabIndex) -> Names:
+async def named_in(index: LabIndex, question: str) -> Named:
+    """What a question names in an index."""
+    lookup = _lookups.get(index)
+    if lookup is None:
+        lookup = _lookups[index] = Lookup()
+    return await lookup.named(index, question)
+
+
+def read_names(index: LabIndex) -> Names:
+    """The names in an index. Blocks, for seconds if it is large."""
     kinds, titles, *law = index.read_columns(
         "record", "titles", "doc", "law", "title", "pasal", "ayat"
     )
@@ -200,17 +234,13 @@ class NamedRetriever(HybridRetriever):
     law named as a whole count a little more; no other is left out.
     """
 
-    async def named(self, query: str) -> Named:
-        """What a question names in this index."""
-        return await self.index.run(lambda: names_of(self.index).named(query))
-
     async def searches(self, query: str) -> Searched:
         """What is named, and both searches; no dense one beside a citation.
 
         Raises:
             ModelError: the question could not be embedded, and waiting would not help.
         """
-        named = await self.named(query)
+        named = await named_in(self.index, query)
         for understood in named.notes:
             note(understood)
         if named.nothing_left:
@@ -230,6 +260,8 @@ class NamedRetriever(HybridRetriever):
     def combine(self, lists: Mapping[str, Ranking]) -> Ranking:
         """What is named first, then the others as they are fused."""
         found = {name: each for name, each in lists.items() if name not in (NAMED, LAW, ALIKE)}
+        if len(found) == len(lists):
+            return super().combine(found)
         scores = dict(super().combine(found)) if found else {}
         for unit, bonus in lists.get(ALIKE, ()):
             scores[unit] = scores.get(unit, 0.0) + bonus

@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from operator import itemgetter
 
 from rag_lab.records import Span, Stage, Timing, Usage
 
 _current: ContextVar[Trace | None] = ContextVar("rag_lab_trace", default=None)
+
+_BEGAN = itemgetter(1)
 
 clock = time.perf_counter
 """The clock of every span; `scheduled_at` is a moment of it."""
@@ -75,15 +78,14 @@ class Trace:
         """
         origin = self.scheduled_at
         end = clock() if ended_at is None else ended_at
-        spans = tuple(
-            Span(stage, max(0.0, began - origin), ended - origin)
-            for stage, began, ended in sorted(self._spans, key=lambda span: span[1])
-            if ended > origin
-        )
+        spans: list[Span] = []
         stages_s: dict[str, float] = {}
-        for span in spans:
-            stages_s[span.stage] = stages_s.get(span.stage, 0.0) + span.seconds
-        return Timing(end - origin, stages_s, spans)
+        for stage, began, ended in sorted(self._spans, key=_BEGAN):
+            if ended > origin:
+                since = max(0.0, began - origin)
+                spans.append(Span(stage, since, ended - origin))
+                stages_s[stage] = stages_s.get(stage, 0.0) + ended - origin - since
+        return Timing(end - origin, stages_s, tuple(spans))
 
 
 def current_trace() -> Trace | None:

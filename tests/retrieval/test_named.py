@@ -10,7 +10,7 @@ from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 from lawbook import lawbook, shows
 from rag_lab.errors import ProviderError
 from rag_lab.index import LabIndex
-from rag_lab.retrieval.named import NamedRetriever, names_of
+from rag_lab.retrieval.named import NamedRetriever, named_in
 from small import food, indexed
 
 
@@ -58,13 +58,13 @@ async def test_what_does_not_exist_returns_nothing(law: LabIndex, question: str)
     retriever = NamedRetriever(law)
     assert await retriever.aretrieve(question) == []
     assert await retriever.rank_documents(question) == []
-    assert (await retriever.named(question)).missing
+    assert (await named_in(law, question)).missing
 
 
 async def test_what_exists_is_returned_beside_what_does_not(law: LabIndex) -> None:
     question = "Pasal 1 dan Pasal 9 UU 7/2001"
     assert (await ids(law, question))[0] == "uu-2001-7#pasal-1"
-    assert (await NamedRetriever(law).named(question)).missing
+    assert (await named_in(law, question)).missing
 
 
 async def test_an_article_without_a_law_is_chosen_by_the_rest(law: LabIndex) -> None:
@@ -109,12 +109,15 @@ async def test_nodes_tell_that_they_were_named(law: LabIndex) -> None:
 async def test_other_documents_have_no_names() -> None:
     index = await indexed(food())
     try:
-        named = names_of(index).named("apple Pasal 1 UU 7/2001")
+        named = await named_in(index, "apple Pasal 1 UU 7/2001")
         assert (named.first, named.among, named.missing) == ((), (), ())
         assert (await ids(index, "spiny fruit"))[0] == "durian"
     finally:
         index.close()
 
 
-async def test_names_are_read_once(law: LabIndex) -> None:
-    assert names_of(law) is names_of(law)
+async def test_names_are_read_once(law: LabIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await named_in(law, "Pasal 1 UU 7/2001")
+    monkeypatch.setattr(law, "read_columns", None)
+    assert await named_in(law, "Pasal 1 UU 7/2001") is first
+    assert (await named_in(law, "Pasal 2 UU 7/2001")).first == ("uu-2001-7#pasal-2",)

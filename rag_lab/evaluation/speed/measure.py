@@ -54,6 +54,7 @@ async def measured(
     """
     await provider.reset(settings)
     gc.collect()
+    gc.freeze()  # what earlier systems left does not slow down this one's collections
     logging.disable(logging.WARNING)  # LlamaIndex tells of every retry; the counts do too
     before = asyncio.all_tasks()
     value, failure = None, ""
@@ -66,6 +67,7 @@ async def measured(
             failure = why(error, budget_s)
         wall_s = time.perf_counter() - began
         cpu_s = time.process_time() - cpu_s
+    gc.unfreeze()
     await _cancel_what_is_left(before)
     logging.disable(logging.NOTSET)
     return Measured(value, failure, wall_s, cpu_s, monitor.report(), await _settled(provider))
