@@ -47,6 +47,8 @@ def _in_thread(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 _YOUNG_OBJECTS = 10_000
+STOCK_THRESHOLD = gc.get_threshold()
+"""What the interpreter had before `spare_garbage_collector`."""
 
 
 @cache

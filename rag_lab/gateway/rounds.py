@@ -88,7 +88,7 @@ class Round:
     @classmethod
     def of(cls, limit: int, *, quick: bool, failing: float) -> Round:
         """About one round trip; more calls where the comparison is fine or the calls scatter."""
-        wanted = max(16, limit) if quick else max(16, int(1.5 * limit)) * (1 + 3 * failing)
+        wanted = max(16, limit // 2) if quick else max(16, int(1.5 * limit)) * (1 + 3 * failing)
         return cls(limit, min(int(wanted), max(8, 4 * limit)))
 
     def admit(self, in_flight: int) -> bool:

@@ -14,6 +14,7 @@ from rag_lab.corpora import Corpus
 from rag_lab.evaluation.load import Ask
 from rag_lab.evaluation.speed import peers
 from rag_lab.evaluation.speed.corpus import made_up_corpus, made_up_questions
+from rag_lab.evaluation.speed.measure import stock_garbage_collection
 from rag_lab.evaluation.speed.ours import our_engine, our_index, our_settings
 from rag_lab.simulate import SimulatedProvider, SimulatorSettings, expected_vector, simulated
 
@@ -69,7 +70,8 @@ class Asking:
             engine = peers.llama_index_engine(
                 self.provider.base_url, http, self._documents, self._vectors, passages
             )
-            yield lambda question, at: engine.aquery(question)
+            with stock_garbage_collection():
+                yield lambda question, at: engine.aquery(question)
 
 
 @asynccontextmanager

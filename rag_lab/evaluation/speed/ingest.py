@@ -20,7 +20,14 @@ from rag_lab.evaluation.quality.figures import Bar
 from rag_lab.evaluation.speed import peers
 from rag_lab.evaluation.speed.corpus import made_up_corpus
 from rag_lab.evaluation.speed.ideal import FORMULA, Ideal, ideal_embedding, ideal_of_run_s
-from rag_lab.evaluation.speed.measure import Measured, Tell, measured, rotated, texts_sent
+from rag_lab.evaluation.speed.measure import (
+    Measured,
+    Tell,
+    measured,
+    rotated,
+    stock_garbage_collection,
+    texts_sent,
+)
 from rag_lab.evaluation.speed.ours import our_index, our_settings
 from rag_lab.evaluation.speed.scenarios import Scenario, chosen_scenarios
 from rag_lab.evaluation.speed.table import Column, Report, Row, Table, figure, median, ratio
@@ -194,7 +201,12 @@ class _Systems:
         if name == OURS:
             return lambda: self._ours(cache)
         system = peers.INGEST[name]
-        return lambda: system(self.provider.base_url, self.documents)
+
+        async def peer() -> Index:
+            with stock_garbage_collection():
+                return await system(self.provider.base_url, self.documents)
+
+        return peer
 
     async def _one(self, work: Callable[[], Awaitable[Index]], settings: SimulatorSettings) -> Row:
         done = await measured(self.provider, settings, work, budget_s=_BUDGET_S)

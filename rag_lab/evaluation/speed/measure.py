@@ -6,11 +6,13 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from rag_lab.simulate import SimulatedProvider, SimulatorSettings, Stats
+from rag_lab.sync import STOCK_THRESHOLD
 from rag_lab.telemetry.loop_lag import LoopLag, LoopLagMonitor
 
 T = TypeVar("T")
@@ -71,6 +73,17 @@ async def measured(
     await _cancel_what_is_left(before)
     logging.disable(logging.NOTSET)
     return Measured(value, failure, wall_s, cpu_s, monitor.report(), await _settled(provider))
+
+
+@contextmanager
+def stock_garbage_collection() -> Iterator[None]:
+    """What others write runs as it would in a process of its own, where rag-lab tunes nothing."""
+    tuned = gc.get_threshold()
+    gc.set_threshold(*STOCK_THRESHOLD)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*tuned)
 
 
 def why(error: BaseException, budget_s: float) -> str:
