@@ -367,3 +367,40 @@ def test_in_a_process_of_its_own(rows: Path) -> None:
     assert asked.rows[0]["cited_ids"] == ["a"]
     missing = apart("ingest", "nonsense")
     assert (missing.status, missing.out, len(missing.err.splitlines())) == (1, "", 1)
+
+
+def test_explain_tells_names_parts_ranks_and_stages(run: Run, rows: Path) -> None:
+    run("data", "add", "ships", rows)
+    told = run("query", "ships", "What is the anchor made of, and who was Napoleon?", "--explain")
+    assert "1 of 2 parts answered" in told.out
+    for heading in ("parts", "passages, in their fused order", "stages"):
+        assert f"\n{heading}" in told.out
+    assert "1 (1.000)" in told.out or "1 (" in told.out
+    assert "synthesise" in told.out
+    assert "█" in told.out
+
+
+def test_explain_tells_what_was_named_and_what_does_not_exist(run: Run, tmp_path: Path) -> None:
+    statute = tmp_path / "uu-2031-99.txt"
+    statute.write_text(STATUTE, encoding="utf-8")
+    run("data", "add", "floating", statute, "--reader", "law-text")
+    told = run("query", "floating", "Apa isi Pasal 2 dan Pasal 9 UU 99/2031?", "--explain")
+    assert "note: Pasal 2 uu-2031-99: 'Pasal 2 dan Pasal 9 UU 99/2031'" in told.out
+    assert "tidak ada Pasal 9" in told.out
+    assert "named" in told.out
+    refused = run("query", "floating", "Apa isi Pasal 9 UU 99/2031?", "--explain")
+    assert "no passages" in refused.out
+    assert "(refused — " in refused.out
+
+
+def test_explained_as_data_has_ranks(run: Run, rows: Path) -> None:
+    run("data", "add", "ships", rows)
+    told = run("query", "ships", "What is the anchor made of?", "--explain", "--json")
+    assert told.data["passages"][0]["ranks"] == {"dense": 2, "keyword": 1}
+
+
+def test_a_question_is_left_whole_on_demand(run: Run, rows: Path) -> None:
+    run("data", "add", "ships", rows)
+    question = "What is the anchor made of, and who was Napoleon?"
+    assert len(run("query", "ships", question, "--json").data["parts"]) == 2
+    assert run("query", "ships", question, "--json", "--decompose", "off").data["parts"] == []

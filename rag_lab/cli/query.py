@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rag_lab.cli.answers import Telling
 from rag_lab.cli.output import CorpusArgument, JsonOption, progress_bars, run, say, watched
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rag_lab.asking.batch import Outage
     from rag_lab.gateway.gateway import Gateway
     from rag_lab.index import Progress
-    from rag_lab.records import Answer
     from rag_lab.settings import Settings
 
 
@@ -51,6 +50,17 @@ def query(
     show_context: Annotated[
         bool, typer.Option("--show-context", help="Print the passages with their scores.")
     ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Print what was named, the parts, each passage's rank in every search, the time.",
+        ),
+    ] = False,
+    decompose: Annotated[
+        Literal["off", "rules", "llm"] | None,
+        typer.Option(help="Who takes a question of several parts apart; default: rules."),
+    ] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="Passages to answer from.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,22 +73,25 @@ def query(
         raise typer.BadParameter("give a question or --file, not both")
     if out is not None and file is None:
         raise typer.BadParameter("--out keeps the answers to a --file of questions; give one")
-    settings = _settings(top_k, concurrency, patient=file is not None)
-    telling = partial(_tell_answer, show_context=show_context, as_json=as_json)
+    settings = _settings(top_k, concurrency, decompose, patient=file is not None)
+    telling = Telling(show_context, explain, as_json)
     with _opened(corpus, settings, quiet=as_json) as opened:
         if question is not None:
             telling(run(opened.engine.ask(question)))
         elif file is not None:
-            _ask_file(_Batch(opened, file, concurrency, telling, as_json), out)
+            _ask_file(_Batch(opened, file, concurrency, telling), out)
         else:
             _ask_interactively(opened.engine, telling)
 
 
-def _settings(top_k: int | None, concurrency: int | None, *, patient: bool) -> Settings:
+def _settings(
+    top_k: int | None, concurrency: int | None, decompose: str | None, *, patient: bool
+) -> Settings:
     """The settings; nobody sits and waits for a file's answers, so it has an ingestion's time."""
     from rag_lab.settings import load_settings
 
-    answer = {} if top_k is None else {"passages": top_k}
+    chosen = {"passages": top_k, "decompose": decompose}
+    answer = {name: value for name, value in chosen.items() if value is not None}
     gateway: dict[str, float] = {} if concurrency is None else {"concurrency": concurrency}
     if patient:
         gateway["question_patience_s"] = load_settings().gateway.ingest_patience_s
@@ -122,42 +135,6 @@ def _opened(name: str, settings: Settings, *, quiet: bool) -> Iterator[_Opened]:
         yield _Opened(engine, models.gateway, origin, settings)
 
 
-_KINDS = {
-    "extractive": "extractive: sentences quoted from the corpus, not written by a model",
-    "generated": "written by the configured model from the passages below",
-    "refused": "refused",
-}
-
-
-def _tell_answer(
-    answer: Answer, *, show_context: bool, as_json: bool, extra: dict[str, Any] | None = None
-) -> None:
-    if as_json:
-        row = {**(extra or {}), **answer.to_dict()}
-        if not show_context:
-            row.pop("passages")
-        typer.echo(json.dumps(row, ensure_ascii=False, default=str))
-        return
-    typer.echo(answer.text)
-    reason = f" — {answer.reason}" if answer.reason else ""
-    note = f"({_KINDS[answer.kind]}{reason}; {answer.timing.total_s * 1000:.0f} ms)"
-    typer.secho(note, dim=True)
-    for without in answer.degraded:
-        typer.secho(f"degraded: {without}", fg=typer.colors.YELLOW)
-    if answer.usage.calls:
-        took = answer.timing.stages_s.items()
-        stages = ", ".join(f"{name} {s * 1000:.0f} ms" for name, s in took if s >= 0.001)
-        typer.secho(f"used: {answer.usage}; {stages}", dim=True)
-    if show_context:
-        for number, passage in enumerate(answer.passages, 1):
-            parts = " ".join(f"{name} {score:.3f}" for name, score in passage.scores.items())
-            typer.secho(
-                f"\n{number}. {passage.source}  [{passage.node_id}]  {passage.score:.3f} ({parts})",
-                bold=True,
-            )
-            typer.echo(passage.text)
-
-
 @dataclass(frozen=True, slots=True)
 class _Batch:
     """A file of questions to be asked, and how its answers are told."""
@@ -165,8 +142,7 @@ class _Batch:
     opened: _Opened
     file: Path
     concurrency: int | None
-    tell: Callable[..., None]
-    as_json: bool
+    tell: Telling
 
     @property
     def outage(self) -> Outage | None:
@@ -199,7 +175,10 @@ def _ask_file(batch: _Batch, out: Path | None) -> None:
     if len(log):
         say(f"{len(log):,} answers are in {log.path} already; what lacks a sound one is asked.")
     try:
-        with closing(log), progress_bars(opened.origin.corpus, quiet=batch.as_json) as progress:
+        with (
+            closing(log),
+            progress_bars(opened.origin.corpus, quiet=batch.tell.as_json) as progress,
+        ):
             failed = run(watched(_told(batch, log, progress, total), opened.gateway))
             if out is None and not failed:
                 log.discard()
@@ -252,14 +231,14 @@ async def _told(
 
 
 def _tell_outcome(batch: _Batch, outcome: QuestionOutcome) -> None:
-    if not batch.as_json:
+    if not batch.tell.as_json:
         _wipe_bar()
-    if outcome.question and not batch.as_json:
+    if outcome.question and not batch.tell.as_json:
         typer.secho(f"\n{outcome.id}  {outcome.question}", bold=True)
     if outcome.answer is not None:
         batch.tell(outcome.answer, extra={"id": outcome.id})
         return
-    if batch.as_json:
+    if batch.tell.as_json:
         typer.echo(json.dumps(outcome.to_dict(), ensure_ascii=False))
     typer.secho(f"failed: {outcome.error}", fg=typer.colors.RED, err=True)
 
@@ -270,7 +249,7 @@ def _wipe_bar() -> None:
         typer.echo("\r\x1b[2K", nl=False, err=True)
 
 
-def _ask_interactively(engine: LabQueryEngine, tell: Callable[[Answer], None]) -> None:
+def _ask_interactively(engine: LabQueryEngine, tell: Telling) -> None:
     interactive = sys.stdin.isatty()
     if interactive:
         typer.secho("Ask; an empty line or Ctrl-D ends.", dim=True, err=True)

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from rag_lab.errors import SettingsError
+from rag_lab.evaluation.bars import Bar
 from rag_lab.evaluation.quality.bench import bench
-from rag_lab.evaluation.quality.figures import Bar, Figure, Figures, render
+from rag_lab.evaluation.quality.figures import Figure, Figures, render
 from rag_lab.evaluation.quality.indexes import PlainBM25
 from rag_lab.settings import PathSettings
 from small import files_of, food
@@ -101,5 +102,5 @@ def test_a_skipped_set_and_a_failed_bar_are_shown() -> None:
     console = Console(width=120)
     with console.capture() as caught:
         console.print(render({"figures": rows, "bars": bars, "skipped": {"omnibus": "not here"}}))
-    assert "FAILS" in caught.get()
+    assert "MISSED" in caught.get()
     assert "skipped omnibus: not here" in caught.get()

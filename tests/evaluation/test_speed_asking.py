@@ -39,8 +39,10 @@ async def test_parts_are_other_ones_in_every_repeat() -> None:
     told: list[str] = []
     report = await bench_parts(documents=DOCUMENTS, repeats=2, tell=told.append)
     assert {row["system"] for row in report.tables[0].rows} >= {"ours, at once"}
-    assert len(report.runs) == 8
-    assert all(run["answered"] == 3 for run in report.runs)
+    assert len(report.runs) == 10
+    in_parts = [run for run in report.runs if run["system"] == "ours, one question in parts"]
+    assert [(run["answered"], run["failure"]) for run in in_parts] == [(1, ""), (1, "")]
+    assert all(run["answered"] == 3 for run in report.runs if run not in in_parts)
     assert len({run["slowest_s"] for run in report.runs}) == 4  # two engines, two repeats
     assert any("run 2" in line for line in told)
 

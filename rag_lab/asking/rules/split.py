@@ -177,7 +177,12 @@ def _points(part: str, grammar: Grammar) -> bool:
 
 
 def _names(text: str) -> set[str]:
-    return {word for word in WORD.findall(text) if word[0].isupper() and word != "I"}
+    """Words that look like names or numbers."""
+    return {
+        word
+        for word in WORD.findall(text)
+        if (word[0].isupper() and word != "I") or any(map(str.isdigit, word))
+    }
 
 
 def _within(clause: str, grammar: Grammar) -> list[str]:

@@ -16,7 +16,8 @@ from typing import TypeAlias
 import numpy as np
 
 from rag_lab.corpora import load_corpus
-from rag_lab.evaluation.quality.figures import Bar, Figure, Figures, split_figures
+from rag_lab.evaluation.bars import Bar
+from rag_lab.evaluation.quality.figures import Figure, Figures, split_figures
 from rag_lab.evaluation.ranking import Ranking, score_ranking
 from rag_lab.index.keyword import KeywordIndex
 from rag_lab.records import Question

@@ -15,12 +15,13 @@ from typing import Any, Literal
 from rag_lab import __version__
 from rag_lab.corpora import Corpus, list_corpora, load_corpus
 from rag_lab.errors import SettingsError
+from rag_lab.evaluation.bars import Bar
 from rag_lab.evaluation.quality.aliases import aliases
 from rag_lab.evaluation.quality.checks import answers, ingestion, statute_agreement, vaswani
 from rag_lab.evaluation.quality.citations import citations
 from rag_lab.evaluation.quality.compound import compound
 from rag_lab.evaluation.quality.definitions import definitions
-from rag_lab.evaluation.quality.figures import Bar, Figure, Figures, split_figures
+from rag_lab.evaluation.quality.figures import Figure, Figures, split_figures
 from rag_lab.evaluation.quality.indexes import PlainBM25, indexed, statute_of
 from rag_lab.evaluation.quality.multihop import multihop
 from rag_lab.evaluation.quality.scale import scale

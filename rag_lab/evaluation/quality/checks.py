@@ -18,7 +18,8 @@ from typing import Any
 from rag_lab.asking import LabQueryEngine
 from rag_lab.corpora import load_corpus
 from rag_lab.corpora.analysis import Analyzer
-from rag_lab.evaluation.quality.figures import Bar, Figure, Figures
+from rag_lab.evaluation.bars import Bar
+from rag_lab.evaluation.quality.figures import Figure, Figures
 from rag_lab.evaluation.quality.indexes import PlainBM25, indexed
 from rag_lab.evaluation.ranking import rank_questions, score_ranking
 from rag_lab.records import Answer, Question

@@ -13,8 +13,9 @@ from typing import Any
 from rag_lab.corpora import Corpus, load_corpus
 from rag_lab.corpora.files import read_json_lines
 from rag_lab.errors import Rejection
+from rag_lab.evaluation.bars import Bar
 from rag_lab.evaluation.quality.citation_forms import Form, NoPlace, make_forms, make_no_places
-from rag_lab.evaluation.quality.figures import Bar, Figure, Figures
+from rag_lab.evaluation.quality.figures import Figure, Figures
 from rag_lab.records import Question
 from rag_lab.retrieval.citation.statutes import Resolved, Row, Statutes
 from rag_lab.settings import PathSettings

@@ -36,8 +36,9 @@ from rag_lab.asking.parts import PartsRetriever
 from rag_lab.corpora import Corpus, list_corpora, load_corpus
 from rag_lab.corpora.files import read_json_lines
 from rag_lab.errors import Rejection
+from rag_lab.evaluation.bars import Bar
 from rag_lab.evaluation.compare import Comparison
-from rag_lab.evaluation.quality.figures import Bar, Figures, split_figures
+from rag_lab.evaluation.quality.figures import Figures, split_figures
 from rag_lab.evaluation.quality.indexes import indexed
 from rag_lab.evaluation.ranking import MeasureTable, Ranking, rank_questions
 from rag_lab.records import Part, Question

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from rag_lab.corpora import load_corpus
 from rag_lab.corpora.statute import definition_items
-from rag_lab.evaluation.quality.figures import Bar, Figures, split_figures
+from rag_lab.evaluation.bars import Bar
+from rag_lab.evaluation.quality.figures import Figures, split_figures
 from rag_lab.evaluation.quality.indexes import PlainBM25, indexed
 from rag_lab.evaluation.ranking import DocumentRanker, rank_questions, score_ranking
 from rag_lab.records import Question

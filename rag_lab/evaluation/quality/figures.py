@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from rag_lab.evaluation.bars import Bar, bars_table
 from rag_lab.evaluation.ranking import MeasureTable, in_split
 from rag_lab.records import Question
 
@@ -25,21 +26,6 @@ class Figure:
     held_out: float | None = None
     n: int = 0
     failed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """What must hold, and whether it does."""
-
-    what: str
-    value: float
-    bound: float
-    sense: Literal[">=", "<="]
-
-    @property
-    def holds(self) -> bool:
-        """Whether the value is on the right side."""
-        return self.value >= self.bound if self.sense == ">=" else self.value <= self.bound
 
 
 @dataclass
@@ -118,9 +104,8 @@ def render(result: Mapping[str, Any]) -> Group:
             f"{row['n']:,}",
             str(row["failed"] or ""),
         )
-    bars = Table("must hold", "value", "bar", "")
-    for bar in result["bars"]:
-        state = "holds" if bar["holds"] else "FAILS"
-        bars.add_row(bar["what"], f"{bar['value']:.4g}", f"{bar['sense']} {bar['bound']:g}", state)
+    bars = bars_table(
+        Bar(bar["what"], bar["value"], bar["bound"], bar["sense"]) for bar in result["bars"]
+    )
     skipped = [f"skipped {name}: {reason}" for name, reason in result["skipped"].items()]
     return Group(figures, bars, *skipped)

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from rag_lab.corpora import load_corpus
+from rag_lab.evaluation.bars import Bar
 from rag_lab.evaluation.quality.checks import ingest_apart
-from rag_lab.evaluation.quality.figures import Bar, Figure, Figures, split_figures
+from rag_lab.evaluation.quality.figures import Figure, Figures, split_figures
 from rag_lab.evaluation.quality.indexes import PlainBM25, indexed, statute_of
 from rag_lab.evaluation.ranking import DocumentRanker, rank_questions, score_ranking
 from rag_lab.records import Question

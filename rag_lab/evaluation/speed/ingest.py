@@ -16,7 +16,7 @@ from llama_index.core import Document
 
 from rag_lab.corpora import Corpus
 from rag_lab.errors import SettingsError
-from rag_lab.evaluation.quality.figures import Bar
+from rag_lab.evaluation.bars import Bar
 from rag_lab.evaluation.speed import peers
 from rag_lab.evaluation.speed.corpus import made_up_corpus
 from rag_lab.evaluation.speed.ideal import FORMULA, Ideal, ideal_embedding, ideal_of_run_s

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from rag_lab.errors import SettingsError
-from rag_lab.evaluation.quality.figures import Bar
+from rag_lab.evaluation.bars import Bar
 from rag_lab.evaluation.speed.measure import Tell, measured
 from rag_lab.evaluation.speed.table import Column, Report, Row, Table
 from rag_lab.gateway.call import CallSettings, Endpoint

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from rag_lab.evaluation.bars import Bar
 from rag_lab.evaluation.load import LoadResult, closed_loop
-from rag_lab.evaluation.quality.figures import Bar
 from rag_lab.evaluation.speed.asking import DIMENSIONS, LLAMA_INDEX, OURS, Asking, asking
 from rag_lab.evaluation.speed.corpus import made_up_questions
 from rag_lab.evaluation.speed.measure import Tell, measured

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rag_lab import __version__
-from rag_lab.evaluation.quality.figures import Bar
+from rag_lab.evaluation.bars import Bar, bars_table
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -90,7 +90,9 @@ def render(report: Report) -> Group:
     for table in report.tables:
         parts += [table.title, _as_rich(table), ""]
     parts += report.notes
-    return Group(*parts, *(["", _bars(report.bars)] if report.bars else []))
+    if report.bars:
+        parts += ["", bars_table(report.bars)]
+    return Group(*parts)
 
 
 def _as_rich(table: Table) -> Any:
@@ -102,16 +104,6 @@ def _as_rich(table: Table) -> Any:
         drawn.add_column(column.title, justify="left" if words else "right", no_wrap=number == 0)
     for row in table.rows:
         drawn.add_row(*(column.cell(row) for column in table.columns))
-    return drawn
-
-
-def _bars(bars: Iterable[Bar]) -> Any:
-    from rich.table import Table as RichTable
-
-    drawn = RichTable("must hold", "value", "bar", "")
-    for bar in bars:
-        state = "ok" if bar.holds else "MISSED"
-        drawn.add_row(bar.what, f"{bar.value:.4g}", f"{bar.sense} {bar.bound:g}", state)
     return drawn
 
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Literal
 
+from rag_lab.evaluation.bars import Bar
 from rag_lab.evaluation.load import Ask, LoadResult, closed_loop, open_loop
-from rag_lab.evaluation.quality.figures import Bar
 from rag_lab.evaluation.speed.asking import DIMENSIONS, LLAMA_INDEX, OURS, Asking, asking
 from rag_lab.evaluation.speed.corpus import made_up_questions
 from rag_lab.evaluation.speed.ideal import ideal_calls_s
