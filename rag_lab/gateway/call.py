@@ -44,6 +44,8 @@ from rag_lab.gateway.reply import (
 OPENAI = "https://api.openai.com/v1"
 NO_KEY = "no-key"
 """Clients insist on one, or take it from the environment; local servers ignore it."""
+_READ_BYTES = 1 << 20
+"""Read ahead: a batch's vectors are half a megabyte and more, and each pause costs a turn."""
 _HEADERS = {
     "Accept": "application/json",
     "Content-Type": "application/json",
@@ -191,6 +193,7 @@ class Transport:
                 total=None, sock_connect=min(settings.connect_timeout_s, settings.timeout_s)
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=_READ_BYTES,
             proxy=proxy,
             proxy_auth=_login_of(proxy),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from rag_lab.index.threads import in_thread
 from rag_lab.models import Embedder
 
 _WINDOW = 512
+_TEXTS_AT_HAND = 4_096
+"""Texts that are kept from the lookup until they are asked for; others are read again."""
 _SPARE = 2
 """Batches under way beyond the calls in flight, so that a slot that gets free never waits."""
 
@@ -124,6 +126,7 @@ class _LookedUp:
     failed: dict[int, str]
     to_ask: Sizes
     twins: dict[int, int]
+    texts: dict[int, tuple[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,6 +174,7 @@ class _Embedding:
         self._settled = self._embedded = self._calls = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._asks: set[asyncio.Task[None]] = set()
+        self._texts: dict[int, tuple[str, bytes]] = {}  # with their keys, until they are asked for
         self._replies: list[_Reply] = []
         self._unkept = 0
         self._keeping = False
@@ -240,6 +244,8 @@ class _Embedding:
             self._failed.update(found.failed)
             self._twins.update(found.twins)
             self._backlog.add(found.to_ask)
+            if len(self._texts) < _TEXTS_AT_HAND:
+                self._texts.update(found.texts)
             self._tell(found.settled)
             self._moved.set()
         self._first.clear()
@@ -251,7 +257,7 @@ class _Embedding:
         known = {key: row for key, row in self._cache.get(keys).items() if row.any()}
         for length in {len(row) for row in known.values()}:
             self._rows.of_length(length)
-        found = _LookedUp(0, {}, Sizes(), {})
+        found = _LookedUp(0, {}, Sizes(), {}, {})
         here = [place for place, key in zip(window, keys, strict=True) if key in known]
         if here:
             vectors = np.stack([known[key] for key in keys if key in known])
@@ -265,7 +271,8 @@ class _Embedding:
                 found.twins[place] = first
             else:
                 found.to_ask.add(place, text)
-        return _LookedUp(len(here) + len(found.failed), found.failed, found.to_ask, found.twins)
+                found.texts[place] = (text, key)
+        return replace(found, settled=len(here) + len(found.failed))
 
     async def _fill(self) -> None:
         """Begins as many batches as there is room for."""
@@ -280,8 +287,12 @@ class _Embedding:
             self._asks.add(self._begin(self._ask(places)))
 
     async def _ask(self, places: Sequence[int]) -> None:
-        async with self._reader:  # side by side they would only hold up each other, and the loop
-            texts, keys = await in_thread(self._texts_and_keys, places)
+        at_hand = [self._texts.pop(place) for place in places if place in self._texts]
+        if len(at_hand) == len(places):
+            texts, keys = map(list, zip(*at_hand, strict=True))
+        else:
+            async with self._reader:  # side by side they would only hold up each other
+                texts, keys = await in_thread(self._texts_and_keys, places)
         embedded = await self._embedder.embed_documents(texts)
         self._calls += embedded.calls
         if len(embedded.failed) < len(texts):

@@ -149,8 +149,9 @@ class Server:
     async def _embed(self, run: Run, asked: EmbeddingRequest, plan: Plan) -> Reply:
         due_s = run.now_s() + run.provider.service_s(asked.call, plan)
         rows = await self._vectors.rows(asked.call.texts, asked.dimensions)
-        await run.sleep(due_s - run.now_s())  # the model works while the modelled time passes
-        return _replied(plan, embeddings_body(asked, rows, plan))
+        reply = _replied(plan, embeddings_body(asked, rows, plan))
+        await run.sleep(due_s - run.now_s())  # all that is done while the modelled time passes
+        return reply
 
     async def _write(self, run: Run, asked: ChatRequest, plan: Plan) -> Reply:
         answer, finish = cut_answer(self._chat.answer(asked.prompt), asked.most_tokens)
