@@ -160,6 +160,11 @@ class _Kept:
             (count,) = self._connection.execute(f"SELECT count(*) FROM {self.table}").fetchone()
         return int(count)
 
+    def tidy(self) -> None:
+        """Moves what was kept from the log into the file proper, as closing it would."""
+        with self._lock:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
     def close(self) -> None:
         """Closes the file; everything kept is on disk already."""
         with self._lock:

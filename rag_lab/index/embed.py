@@ -112,6 +112,11 @@ class _Rows:
             )
         return self._made
 
+    def flush(self) -> None:
+        """Returns when what is there is on the disk."""
+        if isinstance(self._made, np.memmap):
+            self._made.flush()
+
     @property
     def array(self) -> np.ndarray:
         """All rows; without columns if there was no vector at all."""
@@ -314,8 +319,15 @@ class _Embedding:
                 self._embedded += kept
                 self._moved.set()
                 self._tell(sum(len(reply.places) for reply in replies))
+                if self._asks and not self._replies:
+                    await in_thread(self._write_behind)
         finally:
             self._keeping = False
+
+    def _write_behind(self) -> None:
+        """Has the disk do, while others are waited for, what would have to be done at the end."""
+        self._rows.flush()
+        self._cache.tidy()
 
     def _store(self, replies: Sequence[_Reply]) -> int:
         """Writes replies into the cache, then into the rows; how many vectors that was."""

@@ -35,8 +35,10 @@ from rag_lab.index.reading import Reading
 from rag_lab.index.report import FailedNode, IngestReport, Progress
 from rag_lab.index.snapshot import (
     MANIFEST,
+    ROWS,
     IndexHome,
     damaged_files,
+    keep_vectors,
     snapshot_id,
     write_manifest,
     write_pointer,
@@ -230,7 +232,7 @@ class _Ingestion:
         failed_texts = await in_thread(FailedTexts, self.home.folder / FAILED_FILE)
         if self.options.retry_failed:
             await in_thread(failed_texts.forget)
-        file = staging / "vectors.npy"
+        file = staging / ROWS
         try:
             return await embed_nodes(
                 nodes, embedder, cache, file, failed_texts, self.progress, under_way
@@ -282,7 +284,7 @@ class _Ingestion:
         self.progress(Progress("index", 1, 2))
         problems, _ = await side_by_side(
             in_thread(prove, vectors.rows, vectors.failed, built, keyword),
-            in_thread(built.save, staging / "vectors.faiss"),
+            in_thread(keep_vectors, staging, built),
         )
         failed = tuple(
             FailedNode(nodes[place].id, reason) for place, reason in sorted(vectors.failed.items())
@@ -304,7 +306,6 @@ class _Ingestion:
             failed=failed,
             rejected=tuple(self.reading.rejected),
         )
-        (staging / "vectors.npy").unlink()
         await side_by_side(
             in_thread(write_manifest, staging, self._manifest(report)),
             in_thread(to_disk, staging),

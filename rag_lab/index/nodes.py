@@ -30,7 +30,7 @@ _RECENT = 1_024
 _BLOCK = 256
 """Nodes read at once when all are read."""
 
-NODES_VERSION = 3
+NODES_VERSION = 4
 """Raised when the same document gives other nodes or files: indexes are then built anew."""
 
 _NAME_KEYS = {"show": ("titles",), "pasal": ("law", "title")}

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 CURRENT = "CURRENT"
 MANIFEST = "manifest.json"
+ROWS = "vectors.npy"
+FAISS = "vectors.faiss"
 
 R = TypeVar("R")
 
@@ -109,6 +111,20 @@ class IndexHome:
         made.sort(key=lambda path: (path.name == current, path.stat().st_mtime))
         for old in made[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def keep_vectors(folder: Path, built: FaissVectors) -> None:
+    """Keeps an index in the folder of its snapshot, where its rows are: as these if it is exact."""
+    rows = folder / ROWS
+    if not (built.exact and rows.exists()):
+        built.save(folder / FAISS)
+        rows.unlink(missing_ok=True)
+
+
+def _read_vectors(folder: Path, settings: IndexSettings) -> FaissVectors:
+    if not (folder / ROWS).exists():
+        return FaissVectors.load(folder / FAISS, settings)
+    return FaissVectors.build(np.load(folder / ROWS, mmap_mode="r", allow_pickle=False), settings)
 
 
 def read_pointer(folder: Path) -> str:
@@ -190,7 +206,7 @@ class LabIndex:
                 self.manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
                 self.analyzer = Analyzer(self.manifest["language"])
                 self.nodes = undo.enter_context(closing(NodeStore(folder)))
-                self.vectors = FaissVectors.load(folder / "vectors.faiss", settings)
+                self.vectors = _read_vectors(folder, settings)
                 self.keyword = KeywordIndex.load(folder / "keyword", len(self.nodes))
             except (OSError, ValueError, KeyError, EOFError) as error:
                 raise IndexStateError(

@@ -133,6 +133,13 @@ class FaissVectors:
             )
         return faiss.SearchParameters(**chosen) if chosen else None
 
+    @property
+    def exact(self) -> bool:
+        """Whether it is but its rows, from which it is made as fast as it is read."""
+        import faiss
+
+        return isinstance(faiss.downcast_index(self._index.index), faiss.IndexFlat)  # type: ignore[attr-defined]
+
     def save(self, path: Path) -> None:
         """Writes FAISS's own format."""
         import faiss

@@ -99,7 +99,7 @@ async def test_an_index_of_other_content_is_not_opened() -> None:
 
 DAMAGE = {
     "manifest.json": lambda data: data[: len(data) // 2],
-    "vectors.faiss": lambda data: data[: len(data) // 2],
+    "vectors.npy": lambda data: data[: len(data) // 2],
     "nodes.jsonl": None,
     "nodes.offsets.npy": lambda data: data[:40],
     "keyword/params.index.json": lambda data: b"{",
