@@ -18,6 +18,7 @@ Stage = Literal[
     "decode",  # from bytes to a matrix
     "backoff",  # between attempts
     "decompose",  # finding the parts of a question, the calls for it included
+    "lookup",  # of what the question names
     "search",
     "fuse",
     "rerank",

@@ -25,7 +25,7 @@ from rag_lab.retrieval.alias import AliasHit, AliasIndex
 from rag_lab.retrieval.alias.names import has_cjk, key_of, words_of
 from rag_lab.retrieval.citation import Citation, Statutes
 from rag_lab.retrieval.hybrid import HybridRetriever, Ranking, Searched
-from rag_lab.telemetry import note
+from rag_lab.telemetry import note, stage
 
 NAMED = "named"
 """The search that finds what is named, among the scores of a node."""
@@ -181,7 +181,8 @@ class Lookup:
         if isinstance(names, NoNames):
             return names.named(question)
         if question not in self._known:
-            self._known[question] = await index.run(partial(names.named, question))
+            with stage("lookup"):
+                self._known[question] = await index.run(partial(names.named, question))
             if len(self._known) > _KNOWN:
                 self._known.popitem(last=False)
         return self._known[question]
@@ -189,7 +190,8 @@ class Lookup:
     async def _read(self, index: LabIndex) -> Names:
         async with self._reading.get():  # many first questions may come at once
             if self._names is None:
-                self._names = await index.run(partial(read_names, index))
+                with stage("lookup"):
+                    self._names = await index.run(partial(read_names, index))
         return self._names
 
 

@@ -37,6 +37,7 @@ _STAGES: dict[Stage, tuple[str, str, str]] = {
     "call": ("the provider's call", "#0072B2", ""),
     "decode": ("decoding", "#F0E442", "||||"),
     "decompose": ("finding the parts", "#CC79A7", ""),
+    "lookup": ("looking names up", "#56B4E9", "////"),
     "search": ("search", "#E69F00", ""),
     "fuse": ("fusion", "#D55E00", "\\\\\\\\"),
     "rerank": ("reranking", "#009E73", "----"),

@@ -70,7 +70,7 @@ def test_sync_queries_work_without_a_loop() -> None:
 
 async def test_time_is_told_by_stage(index: LabIndex) -> None:
     timing = (await LabQueryEngine.over(index).ask(QUESTION)).timing
-    assert set(timing.stages_s) == {"decompose", "search", "fuse", "synthesise"}
+    assert set(timing.stages_s) == {"decompose", "lookup", "search", "fuse", "synthesise"}
     assert all(0 <= span.began_s <= span.ended_s <= timing.total_s for span in timing.spans)
 
 
@@ -239,7 +239,7 @@ async def test_each_part_tells_what_it_alone_brought(index: LabIndex) -> None:
     assert [outcome.document_ids for outcome in answer.parts] == [(), ("carrot",), ()]
     assert [passage.parts for passage in answer.passages] == [(1, 3), (2,)]
     assert all(outcome.timing.total_s > 0 for outcome in answer.parts)
-    assert set(answer.timing.stages_s) == {"decompose", "search", "fuse", "synthesise"}
+    assert set(answer.timing.stages_s) == {"decompose", "lookup", "search", "fuse", "synthesise"}
 
 
 async def test_llama_index_sees_the_parts_too(index: LabIndex) -> None:

@@ -23,7 +23,12 @@ from rag_lab.evaluation.quality.figures import Figure, Figures, split_figures
 from rag_lab.evaluation.quality.indexes import PlainBM25, indexed, statute_of
 from rag_lab.evaluation.ranking import DocumentRanker, rank_questions, score_ranking
 from rag_lab.records import Question
-from rag_lab.retrieval import DenseRetriever, HybridRetriever, KeywordRetriever
+from rag_lab.retrieval import (
+    DenseRetriever,
+    HybridRetriever,
+    KeywordRetriever,
+    NamedRetriever,
+)
 
 _CORPUS = "law_id_pasal"
 _MEASURES = ("RR@10", "P@1", "R@5", "nDCG@10")
@@ -42,13 +47,14 @@ async def scale(figures: Figures, cache: Path) -> None:
         statutes = {group(document_id) for document_id in index.nodes.document_ids}
         asked = questions_within(load_corpus("law_id_qa_omnibus").questions, statutes)
         qrels = {question.id: dict.fromkeys(question.relevant_groups, 1) for question in asked}
-        hybrid = HybridRetriever(index)
-        p95_ms = await p95_of_one_query_ms(hybrid, asked)
+        hybrid, named = HybridRetriever(index), NamedRetriever(index)
+        p95_ms = await p95_of_one_query_ms(named, asked)
         systems: dict[str, DocumentRanker] = {
             "plain BM25": PlainBM25(corpus),
             "keyword": KeywordRetriever(index),
             "dense": DenseRetriever(index),
             "hybrid": hybrid,
+            "named": named,
         }
         for system, ranker in systems.items():
             ranking = await rank_questions(ranker, asked, group=group)
