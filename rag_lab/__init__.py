@@ -36,6 +36,7 @@ _HOMES = {
     "rank_questions": "rag_lab.evaluation",
     "score_ranking": "rag_lab.evaluation",
     "compare": "rag_lab.evaluation",
+    "dry_run": "rag_lab.evaluation",
     "run_sync": "rag_lab.sync",
     "notebook_setup": "rag_lab.sync",
 }

@@ -1,6 +1,6 @@
 """How good is it: ranking measures, and systems compared on them."""
 
-from rag_lab.evaluation.compare import Comparison, compare
+from rag_lab.evaluation.compare import Comparison, Difference, DryRun, compare, dry_run
 from rag_lab.evaluation.ranking import (
     MeasureTable,
     Ranking,
@@ -11,9 +11,12 @@ from rag_lab.evaluation.ranking import (
 
 __all__ = [
     "Comparison",
+    "Difference",
+    "DryRun",
     "MeasureTable",
     "Ranking",
     "compare",
+    "dry_run",
     "in_split",
     "rank_questions",
     "score_ranking",

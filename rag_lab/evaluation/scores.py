@@ -138,5 +138,5 @@ class ScoreTable:
 
 def decisive(means: Sequence[Mean]) -> bool:
     """Whether no pair of means could change its order if what is missing were known."""
-    ordered = sorted(means, key=lambda mean: mean.low)
+    ordered = sorted(means, key=lambda mean: (mean.low, mean.high))
     return all(one.high <= other.low for one, other in pairwise(ordered))

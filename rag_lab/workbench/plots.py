@@ -88,7 +88,7 @@ def plot_comparison(comparison: Comparison, measures: Sequence[str] = ()) -> Non
 def _bars(
     axes: Any, comparison: Comparison, system: str, measures: list[str], place: int, width: float
 ) -> None:
-    means = [comparison.tables[system].mean(measure) for measure in measures]
+    means = [comparison.mean(system, measure).value for measure in measures]
     ends = [comparison.interval(system, measure) for measure in measures]
     errors = [
         [mean - low for mean, (low, _) in zip(means, ends, strict=True)],
@@ -113,7 +113,8 @@ def describe(comparison: Comparison, measures: Sequence[str]) -> str:
     parts = []
     for measure in measures:
         values = ", ".join(
-            f"{system} {table.mean(measure):.3f}" for system, table in comparison.tables.items()
+            f"{system} {comparison.mean(system, measure).value:.3f}"
+            for system in comparison.systems
         )
         parts.append(f"{measure}: {values}")
     return f"Bar chart of {comparison.corpus}. {'; '.join(parts)}. {comparison.verdict()}"

@@ -74,15 +74,16 @@ def conclusion(comparison: Comparison, measure: str) -> Markdown:
     """What the figures say, in sentences made from them: prose that cannot contradict the table."""
     from IPython.display import Markdown
 
-    means = {name: table.mean(measure) for name, table in comparison.tables.items()}
+    means = {name: comparison.mean(name, measure).value for name in comparison.systems}
     best = max(means, key=lambda name: means[name])
-    table = comparison.tables[best]
-    failed = f" {table.failed} of them failed." if table.failed else " None failed."
+    asked = comparison.score_tables[best][0]
+    failures = asked.count("failed")
+    failed = f" {failures} of them failed." if failures else " None failed."
     ranked = ", ".join(f"{name} {mean:.3f}" for name, mean in sorted(means.items(), key=_falling))
     return Markdown(
         f"## Conclusion\n\n**{comparison.verdict(measure)}**\n\n"
         f"Mean {measure} on {comparison.corpus}: {ranked}. "
-        f"{table.attempted} questions were asked of each system.{failed}"
+        f"{asked.attempted} questions were asked of each system.{failed}"
     )
 
 
