@@ -7,6 +7,8 @@ retrieval failed is counted as failed and has no score.
 from __future__ import annotations
 
 import asyncio
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,6 +18,7 @@ from rag_lab.records import Question, Split
 
 Run = Mapping[str, Mapping[str, float]]
 _AT_ONCE = 16
+_HIT = re.compile(r"^hit@")
 
 
 class DocumentRanker(Protocol):
@@ -102,38 +105,52 @@ def score_ranking(
 ) -> MeasureTable:
     """Scores a ranking with measures in `ir_measures` notation, e.g. `nDCG@10`, `RR@10`, `AP`.
 
-    Only questions with a judgement can be scored; failed ones are counted and left out.
+    `hit@k` is 1 where a relevant document is among the first k, `Success@k` in `ir_measures`. Only
+    questions with a judgement can be scored; failed ones are counted and left out.
 
     Raises:
         SettingsError: a measure is unknown.
     """
-    judged = {key: dict(gold) for key, gold in qrels.items() if gold}
-    asked = {key: gold for key, gold in judged.items() if key in ranking.run}
+    judged = {key: gold for key, gold in qrels.items() if gold}
+    asked = [key for key in judged if key in ranking.run]
     scores: dict[str, dict[str, float]] = {name: dict.fromkeys(asked, 0.0) for name in measures}
-    parsed = {_parse(name): name for name in measures}
-    run = {key: _untied(ranking.run[key]) for key in asked}
+    names: defaultdict[Any, list[str]] = defaultdict(list)
+    for name in scores:
+        names[_parse(name)].append(name)
     if asked:
         import ir_measures
 
-        for metric in ir_measures.iter_calc(list(parsed), asked, run):
-            scores[parsed[metric.measure]][metric.query_id] = float(metric.value)
+        rows = [_numbered(ranking.run[key], judged[key]) for key in asked]
+        found = {str(number): run for number, (run, _) in enumerate(rows)}
+        gold = {str(number): grades for number, (_, grades) in enumerate(rows)}
+        for metric in ir_measures.iter_calc(list(names), gold, found):
+            for name in names[metric.measure]:
+                scores[name][asked[int(metric.query_id)]] = float(metric.value)
     failed = sum(key in judged for key in ranking.failed)
     return MeasureTable(scores, attempted=len(asked) + failed, failed=failed)
 
 
-def _untied(found: Mapping[str, float]) -> dict[str, float]:
-    """Scores by rank: trec_eval orders ties by document id, we by the order given."""
-    return {document_id: float(-place) for place, document_id in enumerate(found)}
+def _numbered(
+    found: Mapping[str, float], gold: Mapping[str, int]
+) -> tuple[dict[str, float], dict[str, int]]:
+    """What was found and its judgements, with numbers for documents and scores by rank.
+
+    trec_eval takes ids for C strings, which end at a NUL, and orders ties by document id; the order
+    given is ours.
+    """
+    numbers = {key: str(place) for place, key in enumerate(dict.fromkeys([*found, *gold]))}
+    run = {numbers[key]: float(-place) for place, key in enumerate(found)}
+    return run, {numbers[key]: grade for key, grade in gold.items()}
 
 
 def _parse(name: str) -> Any:
     import ir_measures
 
     try:
-        return ir_measures.parse_measure(name)
+        return ir_measures.parse_measure(_HIT.sub("Success@", name))
     except (NameError, ValueError, TypeError) as error:
         raise SettingsError(
-            f"measure {name!r} is unknown ({error}); examples: nDCG@10, RR@10, R@5, P@1, AP."
+            f"measure {name!r} is unknown ({error}); examples: nDCG@10, RR@10, R@5, P@1, hit@5, AP."
         ) from None
 
 

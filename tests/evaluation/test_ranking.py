@@ -30,6 +30,9 @@ def run_of(**found: Sequence[str]) -> dict[str, dict[str, float]]:
         ("RR@2", {"q1": 1 / 2, "q2": 0, "q3": 0}),
         ("P@1", {"q1": 0, "q2": 0, "q3": 0}),
         ("P@2", {"q1": 1 / 2, "q2": 0, "q3": 0}),
+        ("hit@1", {"q1": 0, "q2": 0, "q3": 0}),
+        ("hit@2", {"q1": 1, "q2": 0, "q3": 0}),
+        ("hit@3", {"q1": 1, "q2": 1, "q3": 0}),
         ("R@3", {"q1": 1, "q2": 1, "q3": 0}),
         ("R@2", {"q1": 1 / 2, "q2": 0, "q3": 0}),
         ("AP", {"q1": (1 / 2 + 2 / 3) / 2, "q2": 1 / 3, "q3": 0}),
@@ -91,7 +94,29 @@ def test_ties_keep_the_given_order() -> None:
         assert table.mean("RR") == 1 / (order.index("a") + 1)
 
 
-@pytest.mark.parametrize("name", ["Nonsense", "nDCG@", "", "R@x", "RR@10 and more", "import os"])
+@pytest.mark.parametrize("name", ["", "a\x00b", "\x00", "\ud800", "a b"])
+def test_any_id_can_be_scored(name: str) -> None:
+    run = {name: {name: 2.0, "a": 1.0}, "a": {"x": 2.0, name: 1.0}}
+    table = score_ranking(Ranking(run), {name: {name: 1}, "a": {name: 1}}, ["RR", "nDCG@10", "AP"])
+    assert table.scores["RR"] == {name: 1, "a": 1 / 2}
+    assert table.scores["AP"] == {name: 1, "a": 1 / 2}
+
+
+def test_two_names_of_one_measure_are_both_scored() -> None:
+    table = score_ranking(
+        Ranking(run_of(q1=["x", "a"])), QRELS, ["hit@2", "Success@2", "RR", "MRR"]
+    )
+    assert {name: table.mean(name) for name in table.scores} == {
+        "hit@2": 1,
+        "Success@2": 1,
+        "RR": 1 / 2,
+        "MRR": 1 / 2,
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["hit@", "hit@x", "Nonsense", "nDCG@", "", "R@x", "RR@10 and more", "import os"]
+)
 def test_an_unknown_measure_is_named(name: str) -> None:
     with pytest.raises(SettingsError, match=r"measure .* is unknown.*examples: nDCG@10"):
         score_ranking(Ranking(run_of(q1=["a"])), QRELS, [name])

@@ -24,6 +24,7 @@ from rag_lab.evaluation.quality.definitions import definitions
 from rag_lab.evaluation.quality.figures import Figure, Figures, split_figures
 from rag_lab.evaluation.quality.indexes import PlainBM25, indexed, statute_of
 from rag_lab.evaluation.quality.multihop import multihop
+from rag_lab.evaluation.quality.published import published
 from rag_lab.evaluation.quality.scale import scale
 from rag_lab.evaluation.ranking import DocumentRanker, rank_questions, score_ranking
 from rag_lab.index import LabIndex
@@ -198,6 +199,7 @@ CHECKS: dict[str, tuple[set[str], Callable[[Figures, Path], Any]]] = {
     "aliases": ({"anime", "anime_mal_tv"}, aliases),
     "compound": ({"anime", "law_id", "law_id_core"}, compound),
     "multihop": ({"multihop"}, multihop),
+    "published": ({"law_id_qa_omnibus"}, published),
     "scale": ({"law_id_pasal", "law_id_qa_omnibus"}, scale),
 }
 """Name → the corpora it needs, and what adds its figures."""
