@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 Split = Literal["dev", "held_out"]
@@ -152,6 +153,20 @@ class Timing:
     total_s: float = 0.0
     stages_s: Mapping[str, float] = field(default_factory=dict)
     spans: tuple[Span, ...] = ()
+
+    def own_s(self) -> dict[Stage, float]:
+        """Seconds by stage, each moment counted once: for the stage that began last.
+
+        The writing of an answer holds the call for it; that time is the call's.
+        """
+        seconds: dict[Stage, float] = {}
+        moments = sorted({moment for span in self.spans for moment in (span.began_s, span.ended_s)})
+        for began, ended in pairwise(moments):
+            under_way = [s for s in self.spans if s.began_s <= began and s.ended_s >= ended]
+            if under_way:
+                inner = max(under_way, key=lambda span: (span.began_s, -span.ended_s))
+                seconds[inner.stage] = seconds.get(inner.stage, 0.0) + ended - began
+        return seconds
 
 
 @dataclass(frozen=True, slots=True)

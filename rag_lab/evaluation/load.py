@@ -7,6 +7,7 @@ when it is sent hides that (Tene, "How NOT to measure latency": coordinated omis
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -22,6 +23,9 @@ Outcome = Literal["answered", "degraded", "failed"]
 Ask = Callable[[str, float], Awaitable[Any]]
 """Asks a question that was scheduled at a moment of `clock`; an answer whose `degraded` is not
 empty counts as degraded."""
+Drop = Callable[[int, float], str]
+"""Told the number and the moment of a request that is due; gives the reason why neither it nor any
+other is to be waited for, or nothing to go on."""
 
 _REASON_CHARS = 200
 
@@ -34,6 +38,7 @@ class Asked:
         started_s: when the work on it began; None if it never did.
         ended_s: when it was answered, failed or was cut off.
         reason: why it failed, or what the answer had to do without.
+        cut_off: whether its end was not waited for.
     """
 
     id: int
@@ -42,11 +47,16 @@ class Asked:
     ended_s: float
     outcome: Outcome
     reason: str = ""
+    cut_off: bool = False
 
     @property
     def latency_s(self) -> float:
         """From the scheduled moment to the end."""
         return self.ended_s - self.scheduled_s
+
+
+Ended = Callable[[Asked, Any], None]
+"""Given every request when it has ended, with its answer; None if it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +138,9 @@ async def open_loop(
     count: int,
     seed: int = 0,
     deadline_s: float = 60.0,
+    exact: bool = False,
+    drop: Drop | None = None,
+    ended: Ended | None = None,
 ) -> LoadResult:
     """Requests at random moments (a Poisson process), whether or not earlier ones are answered.
 
@@ -135,20 +148,31 @@ async def open_loop(
         questions: asked in turn, from the first again when they run out.
         rate_per_s: mean arrivals a second; infinite: all at once.
         deadline_s: when the rest is cut off, and counted as failed if its moment had come.
+        exact: all moments are within count / rate seconds, as a Poisson process has them of which
+            that is known: the load is then the one asked for, whatever the seed.
+        drop: asked at every moment; what is under way when it gives a reason is cut off.
 
     Raises:
         SettingsError: no question, or a number that is not above 0.
     """
     _check(questions, rate_per_s=rate_per_s, count=count, deadline_s=deadline_s)
-    load = _Load(ask, questions, count)
+    load = _Load(ask, questions, count, ended)
+    moments = (_exact_arrivals if exact else _arrivals)(rate_per_s, count, seed)
 
     async def arrive() -> None:
         async with asyncio.TaskGroup() as requests:
-            for number, moment_s in enumerate(_arrivals(rate_per_s, count, seed)):
+            tasks: set[asyncio.Task[None]] = set()
+            for number, moment_s in enumerate(moments):
                 if (wait_s := load.origin + moment_s - clock()) > 0:
                     await asyncio.sleep(wait_s)
+                if drop is not None and (reason := drop(number, moment_s)):
+                    load.cut_off_because = reason
+                    for task in tasks:
+                        task.cancel()
+                    return
                 load.schedule(number, moment_s)
-                requests.create_task(load.request(number))
+                tasks.add(task := requests.create_task(load.request(number)))
+                task.add_done_callback(tasks.discard)
 
     return await load.run(arrive(), deadline_s)
 
@@ -160,18 +184,25 @@ async def closed_loop(
     users: int,
     count: int,
     deadline_s: float = 60.0,
+    at_least_s: float = 0.0,
+    ended: Ended | None = None,
 ) -> LoadResult:
     """Users who each ask their next question as soon as the one before is answered.
 
     A request is scheduled when its user is free, so a system that stalls is asked less often: use
     `open_loop` to see what a stall does to people who do not wait for each other.
 
+    Args:
+        at_least_s: they go on past `count` until that time is over.
+
     Raises:
         SettingsError: no question, or a number that is not above 0.
     """
     _check(questions, users=users, count=count, deadline_s=deadline_s)
-    load = _Load(ask, questions, count)
-    numbers = iter(range(count))
+    load = _Load(ask, questions, count, ended)
+    numbers = itertools.takewhile(
+        lambda number: number < count or clock() - load.origin < at_least_s, itertools.count()
+    )
 
     async def use() -> None:
         for number in numbers:
@@ -180,7 +211,7 @@ async def closed_loop(
 
     async def all_users() -> None:
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(users, count)):
+            for _ in range(users):
                 tasks.create_task(use())
 
     return await load.run(all_users(), deadline_s)
@@ -189,11 +220,13 @@ async def closed_loop(
 class _Load:
     """Requests under way, in seconds after `origin`."""
 
-    def __init__(self, ask: Ask, questions: Sequence[str], count: int) -> None:
+    def __init__(self, ask: Ask, questions: Sequence[str], count: int, ended: Ended | None) -> None:
         self.origin = clock()
+        self.cut_off_because = ""
         self._ask = ask
         self._questions = questions
         self._count = count
+        self._ended = ended
         self._scheduled: dict[int, float] = {}
         self._started: dict[int, float] = {}
         self._done: dict[int, Asked] = {}
@@ -212,7 +245,7 @@ class _Load:
             self._end(number, "failed", f"{type(error).__name__}: {error}")
             return
         missing = getattr(answer, "degraded", ())
-        self._end(number, "degraded" if missing else "answered", "; ".join(missing))
+        self._end(number, "degraded" if missing else "answered", "; ".join(missing), answer)
 
     async def run(self, work: Awaitable[None], deadline_s: float) -> LoadResult:
         """Waits for the work, at most until the deadline."""
@@ -220,20 +253,25 @@ class _Load:
             async with asyncio.timeout(deadline_s):
                 await work
         except TimeoutError:
-            for number in self._scheduled.keys() - self._done.keys():
-                self._end(number, "failed", f"not done within {deadline_s:g} s")
+            self.cut_off_because = f"not done within {deadline_s:g} s"
+        for number in sorted(self._scheduled.keys() - self._done.keys()):
+            self._end(number, "failed", self.cut_off_because)
         asked = tuple(request for _, request in sorted(self._done.items()))
-        return LoadResult(asked, self._count, max((r.ended_s for r in asked), default=0.0))
+        wall_s = max((request.ended_s for request in asked), default=0.0)
+        return LoadResult(asked, max(self._count, len(asked)), wall_s)
 
-    def _end(self, number: int, outcome: Outcome, reason: str) -> None:
-        self._done[number] = Asked(
+    def _end(self, number: int, outcome: Outcome, reason: str, answer: Any = None) -> None:
+        self._done[number] = done = Asked(
             number,
             self._scheduled[number],
             self._started.get(number),
             clock() - self.origin,
             outcome,
             reason[:_REASON_CHARS],
+            bool(self.cut_off_because),
         )
+        if self._ended is not None:
+            self._ended(done, answer)
 
 
 def _arrivals(rate_per_s: float, count: int, seed: int) -> Iterator[float]:
@@ -241,6 +279,12 @@ def _arrivals(rate_per_s: float, count: int, seed: int) -> Iterator[float]:
     for _ in range(count):
         yield moment_s
         moment_s += rng.expovariate(rate_per_s) if math.isfinite(rate_per_s) else 0.0
+
+
+def _exact_arrivals(rate_per_s: float, count: int, seed: int) -> Iterator[float]:
+    """Given their number, the moments of a Poisson process are uniform, in order."""
+    rng = random.Random(seed)
+    yield from sorted(rng.uniform(0.0, count / rate_per_s) for _ in range(count))
 
 
 def _check(questions: Sequence[str], **numbers: float) -> None:

@@ -216,28 +216,13 @@ def describe_waterfall(timings: Mapping[str, Timing]) -> str:
     longest += f", the longest of {len(timings)}." if len(timings) > 1 else "."
     stages_s: Counter[Stage] = Counter()
     for timing in timings.values():
-        stages_s.update(own_seconds(timing.spans))
+        stages_s.update(timing.own_s())
     total_s = sum(timing.total_s for timing in timings.values())
     if not stages_s or not total_s:
         return longest
     stage, seconds = stages_s.most_common(1)[0]
     words = _STAGES[stage][0].capitalize()
     return f"{words} takes {100 * seconds / total_s:.0f} % of the time. {longest}"
-
-
-def own_seconds(spans: Sequence[Span]) -> dict[Stage, float]:
-    """Seconds by stage, each moment counted once: for the stage that began last.
-
-    The writing of an answer holds the call for it; that time is the call's.
-    """
-    seconds: dict[Stage, float] = {}
-    moments = sorted({moment for span in spans for moment in (span.began_s, span.ended_s)})
-    for began, ended in pairwise(moments):
-        under_way = [span for span in spans if span.began_s <= began and span.ended_s >= ended]
-        if under_way:
-            inner = max(under_way, key=lambda span: (span.began_s, -span.ended_s))
-            seconds[inner.stage] = seconds.get(inner.stage, 0.0) + ended - began
-    return seconds
 
 
 def plot_limit(history: Sequence[LimitChange], until: float | None = None) -> None:

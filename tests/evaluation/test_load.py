@@ -128,7 +128,64 @@ async def test_what_is_not_done_by_the_deadline_is_cut_off_and_counted() -> None
     assert (load.attempted, load.answered, load.failed) == (4, 2, 2)
     assert cancelled == ["hangs", "hangs"]
     assert load.asked[1].reason == "not done within 0.1 s"
+    assert [request.cut_off for request in load.asked] == [False, True, False, True]
     assert load.latency_s(1.0) >= 0.1
+
+
+async def test_exact_arrivals_are_all_within_their_time() -> None:
+    async def moments(seed: int) -> list[float]:
+        load = await open_loop(instant, ["?"], rate_per_s=2_000, count=100, seed=seed, exact=True)
+        return [request.scheduled_s for request in load.asked]
+
+    first = await moments(1)
+    assert first == await moments(1) != await moments(2)
+    assert first == sorted(first)
+    assert first[0] >= 0
+    assert 0.04 < first[-1] <= 0.05
+
+
+async def test_what_is_under_way_is_dropped_when_there_is_a_reason() -> None:
+    seen: list[int] = []
+
+    async def hang(question: str, scheduled_at: float) -> Told:
+        if question == "quick":
+            return Told()
+        await asyncio.Event().wait()
+        return Told()
+
+    def drop(number: int, at_s: float) -> str:
+        seen.append(number)
+        return "enough" if number == 6 else ""
+
+    load = await open_loop(hang, ["quick", "hangs"], rate_per_s=500, count=50, drop=drop)
+    assert seen == list(range(7))
+    assert (load.planned, load.attempted, load.answered, load.failed) == (50, 6, 3, 3)
+    assert [(r.reason, r.cut_off) for r in load.asked[:2]] == [("", False), ("enough", True)]
+
+
+async def test_ends_are_told_with_their_answers() -> None:
+    ended: list[tuple[Asked, Told | None]] = []
+
+    async def ask(question: str, scheduled_at: float) -> Told:
+        if question == "bad":
+            raise ValueError("no such thing")
+        return Told((question,))
+
+    load = await closed_loop(
+        ask, ["a", "bad"], users=1, count=3, ended=lambda *each: ended.append(each)
+    )
+    assert tuple(asked for asked, _ in ended) == load.asked
+    assert [answer for _, answer in ended] == [Told(("a",)), None, Told(("a",))]
+
+
+async def test_users_go_on_until_their_time_is_over() -> None:
+    async def ask(question: str, scheduled_at: float) -> Told:
+        await asyncio.sleep(0.01)
+        return Told()
+
+    load = await closed_loop(ask, ["?"], users=3, count=2, at_least_s=0.1)
+    assert load.planned == load.attempted == load.answered > 3
+    assert max(request.scheduled_s for request in load.asked) < 0.1 <= load.wall_s
 
 
 async def test_requests_whose_moment_never_came_were_not_attempted() -> None:

@@ -50,14 +50,13 @@ REQUESTS: Mapping[str, Timing] = {
 
 
 def test_a_moment_counts_for_the_stage_that_began_last() -> None:
-    spans = REQUESTS["q2"].spans
-    assert plots.own_seconds(spans) == {"search": 1.0, "synthesise": 0.5, "call": 3.5}
+    assert REQUESTS["q2"].own_s() == {"search": 1.0, "synthesise": 0.5, "call": 3.5}
 
 
 def test_stages_at_the_same_time_count_once() -> None:
-    spans = timing(("search", 0.0, 2.0), ("search", 0.0, 3.0), ("search", 4.0, 5.0)).spans
-    assert plots.own_seconds(spans) == {"search": 4.0}
-    assert plots.own_seconds(()) == {}
+    three = timing(("search", 0.0, 2.0), ("search", 0.0, 3.0), ("search", 4.0, 5.0))
+    assert three.own_s() == {"search": 4.0}
+    assert Timing().own_s() == {}
 
 
 def test_the_finding_of_a_waterfall_is_worked_out() -> None:
