@@ -11,6 +11,7 @@ import typer
 from rag_lab import __version__
 from rag_lab.cli.bench import bench_app
 from rag_lab.cli.data import data_app
+from rag_lab.cli.evaluate import evaluate
 from rag_lab.cli.ingest import ingest
 from rag_lab.cli.output import JsonOption, print_json, run, say, say_nothing
 from rag_lab.cli.query import query
@@ -58,6 +59,7 @@ def _options(
 
 app.command()(ingest)
 app.command()(query)
+app.command()(evaluate)
 
 
 @app.command()
