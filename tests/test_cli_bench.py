@@ -8,7 +8,7 @@ import pytest
 
 from command import Run
 from rag_lab.evaluation.bars import Bar
-from rag_lab.evaluation.speed import ingest, limiter, outage, questions, users
+from rag_lab.evaluation.speed import goodput, ingest, limiter, outage, questions, users
 from rag_lab.evaluation.speed.table import Column, Report, Table
 
 BENCHES = {
@@ -17,6 +17,7 @@ BENCHES = {
     "parts": (questions, "bench_parts"),
     "users": (users, "bench_users"),
     "outage": (outage, "bench_outage"),
+    "goodput": (goodput, "bench_goodput"),
     "limiter": (limiter, "bench_limiter"),
 }
 

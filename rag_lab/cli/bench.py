@@ -160,6 +160,45 @@ def bench_users(
     _show(report, check, as_json)
 
 
+@bench_app.command("goodput")
+def bench_goodput(
+    level: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.1, help="Questions a second, or users; repeat for several; default: find the knee"
+        ),
+    ] = None,
+    mode: Annotated[
+        Literal["open", "closed"],
+        typer.Option(help="open: so many a second; closed: each user asks again when answered."),
+    ] = "open",
+    questions: Annotated[int, typer.Option(min=1, help="Of the bundled law questions.")] = 60,
+    duration_s: Annotated[
+        float, typer.Option("--duration", min=1, help="Seconds of a level, at least.")
+    ] = 10.0,
+    seed: SeedOption = 0,
+    check: CheckOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure good answers a second: the same questions under more and more load."""
+    from rag_lab.evaluation.answers import measures_named
+    from rag_lab.evaluation.speed.goodput import bench_goodput as bench
+
+    (measure,) = measures_named(["answer_contains"], language="id")
+    report = run(
+        bench(
+            measure=measure,
+            levels=level,
+            mode=mode,
+            questions=questions,
+            duration_s=duration_s,
+            seed=seed,
+            tell=say,
+        )
+    )
+    _show(report, check, as_json)
+
+
 @bench_app.command("limiter")
 def bench_limiter(
     scenario: Annotated[

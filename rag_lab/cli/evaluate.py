@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rag_lab.cli.measures import missed_bounds, read_bounds, split_measures
+from rag_lab.cli.opened import Opened, opened
 from rag_lab.cli.output import (
     CorpusArgument,
     JsonOption,
@@ -24,16 +24,12 @@ from rag_lab.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from rag_lab.asking.batch import Outage
     from rag_lab.corpora import Corpus
     from rag_lab.evaluation.evaluated import Evaluation
     from rag_lab.evaluation.scores import Measure
     from rag_lab.gateway.gateway import Gateway
     from rag_lab.gateway.llama import GatewayLLM
-    from rag_lab.index import LabIndex
-    from rag_lab.models import Models
     from rag_lab.records import Question
-    from rag_lab.settings import Settings
 
 _MEASURES = ("nDCG@10", "R@5", "RR@10")
 _INCOMPLETE, _BELOW = 2, 3
@@ -102,8 +98,8 @@ def evaluate(
     asked = _Asked(names, ranking, answering, judge, limit, repeats, out or _out(corpus))
     patience_s = load_settings().gateway.ingest_patience_s  # nobody sits and waits for an answer
     settings = load_settings(gateway={"question_patience_s": patience_s})
-    with _opened(corpus, settings, quiet=as_json) as opened:
-        found = _evaluated(asked, opened, quiet=as_json)
+    with opened(corpus, settings, quiet=as_json) as place:
+        found = _evaluated(asked, place, quiet=as_json)
     missed = missed_bounds(found, bounds, [name for name in names if name != baseline] or names)
     if as_json:
         print_json(found.to_dict(baseline) | {"out": str(asked.out), "missed": missed})
@@ -134,16 +130,6 @@ class _Asked:
         return tuple(question for question in corpus.questions if question.id in kept)
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A corpus that can be asked."""
-
-    corpus: Corpus
-    index: LabIndex
-    models: Models
-    settings: Settings
-
-
 def _out(corpus: str) -> Path:
     return Path("evaluations") / Path(corpus).name
 
@@ -155,29 +141,7 @@ def _check_baseline(baseline: str, systems: Sequence[str]) -> None:
         )
 
 
-@contextmanager
-def _opened(name: str, settings: Settings, *, quiet: bool) -> Iterator[_Opened]:
-    """A corpus and its index; what was never ingested is ingested first."""
-    from rag_lab.corpora import load_corpus
-    from rag_lab.errors import IndexStateError
-    from rag_lab.index import ingest, open_index
-    from rag_lab.models import build_models
-
-    models = build_models(settings)
-    corpus = load_corpus(name, settings.paths)
-    try:
-        index = open_index(corpus, models, settings)
-    except IndexStateError:
-        if models.embedder is not None:
-            raise  # a remote embedding costs money: only 'ingest' spends it
-        with progress_bars(name, quiet=quiet) as progress:
-            run(ingest(corpus, models, settings, progress=progress))
-        index = open_index(corpus, models, settings)
-    with closing(index):
-        yield _Opened(corpus, index, models, settings)
-
-
-def _judge(model: str, opened: _Opened) -> GatewayLLM | None:
+def _judge(model: str, opened: Opened) -> GatewayLLM | None:
     """The judge of a name, or the configured chat model; through the gateway that is there."""
     from rag_lab.gateway.gateway import Gateway
     from rag_lab.models.remote import build_llm
@@ -193,7 +157,7 @@ def _judge(model: str, opened: _Opened) -> GatewayLLM | None:
     return judge
 
 
-def _measures(asked: _Asked, opened: _Opened, judge: GatewayLLM | None) -> list[Measure]:
+def _measures(asked: _Asked, opened: Opened, judge: GatewayLLM | None) -> list[Measure]:
     from rag_lab.evaluation.answers import MEASURES, measures_named
     from rag_lab.evaluation.scoring import Identified
 
@@ -206,7 +170,7 @@ def _measures(asked: _Asked, opened: _Opened, judge: GatewayLLM | None) -> list[
     ]
 
 
-def _evaluated(asked: _Asked, opened: _Opened, *, quiet: bool) -> Evaluation:
+def _evaluated(asked: _Asked, opened: Opened, *, quiet: bool) -> Evaluation:
     """Evaluates; stopped, it says what is kept and how to go on."""
     from rag_lab.evaluation.evaluate import evaluate as evaluated
     from rag_lab.evaluation.systems import system_named
@@ -228,29 +192,13 @@ def _evaluated(asked: _Asked, opened: _Opened, *, quiet: bool) -> Evaluation:
                 ranking=asked.ranking,
                 questions=asked.questions(opened.corpus),
                 repeats=asked.repeats,
-                outage=_outage(opened),
+                outage=opened.outage,
                 progress=progress,
             )
             return run(watched(work, gateway))
     except KeyboardInterrupt:
         say(f"stopped; answers and scores are kept in {asked.out}. The same command goes on.")
         raise typer.Exit(130) from None
-
-
-def _outage(opened: _Opened) -> Outage | None:
-    """A provider that fails is waited for as long as an ingestion does."""
-    from rag_lab.asking.batch import Outage
-    from rag_lab.telemetry.health import ERRORS_CRITICAL
-
-    gateway = opened.models.gateway
-    if gateway is None:
-        return None
-
-    def failing() -> bool:
-        figures = [lane.figures() for lane in gateway.lanes.values()]
-        return any(f.breaker != "working" or f.error_share >= ERRORS_CRITICAL for f in figures)
-
-    return Outage(failing, opened.settings.gateway.ingest_patience_s)
 
 
 def _show(found: Evaluation, baseline: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import aclosing, closing, contextmanager
+from collections.abc import Callable
+from contextlib import aclosing, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rag_lab.cli.answers import Telling
+from rag_lab.cli.opened import Opened, opened
 from rag_lab.cli.output import CorpusArgument, JsonOption, progress_bars, run, say, watched
 
 if TYPE_CHECKING:
     from rag_lab.asking import LabQueryEngine
     from rag_lab.asking.answer_log import AnswerLog, Origin, QuestionOutcome
-    from rag_lab.asking.batch import Outage
-    from rag_lab.gateway.gateway import Gateway
     from rag_lab.index import Progress
     from rag_lab.settings import Settings
 
@@ -69,19 +68,24 @@ def query(
     A file's questions are asked at the same time and answered in order. Stopped by Ctrl-C, or by
     anything else, the same command goes on where it was. Exit status 2: some have no answer.
     """
+    from rag_lab.asking import LabQueryEngine
+    from rag_lab.asking.answer_log import Origin
+
     if question is not None and file is not None:
         raise typer.BadParameter("give a question or --file, not both")
     if out is not None and file is None:
         raise typer.BadParameter("--out keeps the answers to a --file of questions; give one")
     settings = _settings(top_k, concurrency, decompose, patient=file is not None)
     telling = Telling(show_context, explain, as_json)
-    with _opened(corpus, settings, quiet=as_json) as opened:
+    with opened(corpus, settings, quiet=as_json) as place:
+        engine = LabQueryEngine.over(place.index, place.models, settings)
         if question is not None:
-            telling(run(opened.engine.ask(question)))
+            telling(run(engine.ask(question)))
         elif file is not None:
-            _ask_file(_Batch(opened, file, concurrency, telling), out)
+            origin = Origin(place.corpus.name, place.index.id, settings.fingerprint())
+            _ask_file(_Batch(place, engine, origin, file, concurrency, telling), out)
         else:
-            _ask_interactively(opened.engine, telling)
+            _ask_interactively(engine, telling)
 
 
 def _settings(
@@ -99,66 +103,18 @@ def _settings(
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
-    """A corpus that can be asked, and what its answers depend on."""
-
-    engine: LabQueryEngine
-    gateway: Gateway | None
-    origin: Origin
-    settings: Settings
-
-
-@contextmanager
-def _opened(name: str, settings: Settings, *, quiet: bool) -> Iterator[_Opened]:
-    """The engine of a corpus; what was never ingested is ingested first."""
-    from rag_lab.asking import LabQueryEngine
-    from rag_lab.asking.answer_log import Origin
-    from rag_lab.corpora import load_corpus
-    from rag_lab.errors import IndexStateError
-    from rag_lab.index import ingest as run_ingest
-    from rag_lab.index import open_index
-    from rag_lab.models import build_models
-
-    models = build_models(settings)
-    corpus = load_corpus(name, settings.paths)
-    try:
-        index = open_index(corpus, models, settings)
-    except IndexStateError:
-        if models.embedder is not None:
-            raise  # a remote embedding costs money: only 'ingest' spends it
-        with progress_bars(name, quiet=quiet) as progress:
-            run(run_ingest(corpus, models, settings, progress=progress))
-        index = open_index(corpus, models, settings)
-    with closing(index):
-        engine = LabQueryEngine.over(index, models, settings)
-        origin = Origin(corpus.name, index.id, settings.fingerprint())
-        yield _Opened(engine, models.gateway, origin, settings)
-
-
-@dataclass(frozen=True, slots=True)
 class _Batch:
-    """A file of questions to be asked, and how its answers are told."""
+    """A file of questions to be asked, and how its answers are told.
 
-    opened: _Opened
+    `origin` is what the answers depend on.
+    """
+
+    place: Opened
+    engine: LabQueryEngine
+    origin: Origin
     file: Path
     concurrency: int | None
     tell: Telling
-
-    @property
-    def outage(self) -> Outage | None:
-        """A file waits for a provider that fails as long as an ingestion does."""
-        from rag_lab.asking.batch import Outage
-        from rag_lab.telemetry.health import ERRORS_CRITICAL
-
-        gateway = self.opened.gateway
-        if gateway is None:
-            return None
-
-        def failing() -> bool:
-            figures = [lane.figures() for lane in gateway.lanes.values()]
-            return any(f.breaker != "working" or f.error_share >= ERRORS_CRITICAL for f in figures)
-
-        return Outage(failing, self.opened.settings.gateway.ingest_patience_s)
 
 
 def _ask_file(batch: _Batch, out: Path | None) -> None:
@@ -166,20 +122,18 @@ def _ask_file(batch: _Batch, out: Path | None) -> None:
     from rag_lab.asking.answer_log import AnswerLog
     from rag_lab.asking.questions import read_asked
 
-    file, opened = batch.file, batch.opened
+    file, gateway = batch.file, batch.place.models.gateway
     # A file can be read twice; what comes through a pipe cannot.
     total = sum(1 for _ in read_asked(file)) if file.is_file() else None
-    log = AnswerLog(out or _journal(file, opened), opened.origin)
+    log = AnswerLog(out or _journal(batch), batch.origin)
     for note in log.notes:
         say(note)
     if len(log):
         say(f"{len(log):,} answers are in {log.path} already; what lacks a sound one is asked.")
     try:
-        with (
-            closing(log),
-            progress_bars(opened.origin.corpus, quiet=batch.tell.as_json) as progress,
-        ):
-            failed = run(watched(_told(batch, log, progress, total), opened.gateway))
+        quiet = batch.tell.as_json
+        with closing(log), progress_bars(batch.origin.corpus, quiet=quiet) as progress:
+            failed = run(watched(_told(batch, log, progress, total), gateway))
             if out is None and not failed:
                 log.discard()
     except KeyboardInterrupt:
@@ -193,13 +147,13 @@ def _ask_file(batch: _Batch, out: Path | None) -> None:
         raise typer.Exit(2)
 
 
-def _journal(file: Path, opened: _Opened) -> Path:
+def _journal(batch: _Batch) -> Path:
     """Where the answers are kept until all are told: lost to no kill, in nobody's way after."""
     from rag_lab.settings import fingerprint_of
 
-    folder = opened.settings.paths.made_cache_folder() / "answers"
+    folder = batch.place.settings.paths.made_cache_folder() / "answers"
     folder.mkdir(exist_ok=True)
-    return folder / f"{fingerprint_of([str(file.resolve()), asdict(opened.origin)])}.jsonl"
+    return folder / f"{fingerprint_of([str(batch.file.resolve()), asdict(batch.origin)])}.jsonl"
 
 
 async def _told(
@@ -214,11 +168,11 @@ async def _told(
     progress(Progress("questions", 0, total))
     with closing(read_asked(batch.file)) as questions:
         outcomes = ask_all(
-            batch.opened.engine,
+            batch.engine,
             questions,
             at_once=batch.concurrency or AT_ONCE,
             log=log,
-            outage=batch.outage,
+            outage=batch.place.outage,
         )
         async with aclosing(outcomes):
             done = 0
