@@ -22,7 +22,7 @@ from rag_lab.gateway.waiters import Priority, Waiter, WaitingLine
 _ROUNDING = 1e-6
 _MIN_WAIT_S = 0.001
 _OPENING = 2
-_OPENING_GAP_S = 0.001
+_OPENING_GAP_S = 0.0015
 """A provider that has said nothing yet gets this many requests at once, then one in each gap: of
 a refusal, and of the limits in its headers, we then know before all the others are refused too."""
 
